@@ -1,0 +1,1 @@
+"""The mind: frame set to mesh. TEMPEH, its training, engines and the pipeline. Imports only streamer."""

@@ -1,0 +1,1 @@
+"""The eye: the live viewer (moderngl). Imports only streamer."""

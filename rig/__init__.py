@@ -1,0 +1,1 @@
+"""The stage: camera drivers, the one grab loop, clocks, the simulated rig. Imports only streamer."""

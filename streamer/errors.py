@@ -1,0 +1,67 @@
+"""Every error Mien raises on purpose.
+
+    MienError
+    ├── ConfigError         config.toml, --set: unknown key, wrong type, value out of range
+    ├── CalibrationError    camera parameters that cannot be used
+    ├── WireError           a message that is not ours, truncated, or inconsistent
+    ├── TransportError      sockets and shared memory: port in use, missing keys
+    ├── DriverError         a camera driver: absent, unsupported trigger, stream ended
+    ├── TakeError           a take on disk: damaged, unfinished, of another schema
+    ├── ModelError          weights or manifests that do not fit
+    ├── EngineError         an inference engine that cannot run here
+    └── MissingExtra        an optional package that has to be installed
+
+A message names the value that was refused and tells the user what to do next; the command line prints it as
+one line and exits with 1.
+"""
+
+
+class MienError(Exception):
+    """Base of all errors that are the user's or the world's, not a defect in Mien."""
+
+
+class ConfigError(MienError):
+    """A configuration value cannot be used; the message carries file, dotted key, value and what is allowed."""
+
+
+class CalibrationError(MienError):
+    """Camera parameters are missing, singular, or without units."""
+
+
+class WireError(MienError):
+    """A message failed validation; nothing of it was used."""
+
+
+class TransportError(MienError):
+    """A socket or shared-memory segment could not be opened or is not safe to open."""
+
+
+class DriverError(MienError):
+    """A camera driver cannot do what was asked."""
+
+
+class TakeError(MienError):
+    """A take on disk cannot be read or written."""
+
+
+class ModelError(MienError):
+    """Weights, manifest and topology do not belong together."""
+
+
+class EngineError(MienError):
+    """An inference engine asked for by name cannot run on this machine."""
+
+
+class MissingExtra(MienError):
+    """An optional dependency is not installed.
+
+    Args:
+        package: the import name that is missing.
+        extra: the extra of the distribution `mien` that installs it.
+    """
+
+    def __init__(self, package: str, extra: str) -> None:
+        """Name the package and the command that installs it."""
+        super().__init__(f"the package '{package}' is not installed; run: pip install 'mien[{extra}]'")
+        self.package = package
+        self.extra = extra
