@@ -1,0 +1,20 @@
+"""`[inference]`: which network turns frame sets into meshes, and how."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from streamer.config import limits
+
+
+@dataclass(frozen=True, slots=True)
+class InferenceConfig:
+    """`[inference]`: the network and the engine that runs it."""
+
+    model: str = "live"
+    """Name of a model that ships with Mien, or a folder with a `model.toml`."""
+    engine: Literal["openvino", "torch"] = "openvino"
+    """What runs the graphs. Never replaced by another in silence."""
+    precision: Literal["auto", "f32", "bf16"] = "f32"
+    """Precision of the convolution graphs; geometry is always float32. `auto` times both at the start."""
+    threads: int = field(default=0, metadata=limits(0, 256))
+    """Threads of the engine; 0: all cores."""
