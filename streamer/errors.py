@@ -8,7 +8,9 @@
     ├── DriverError         a camera driver: absent, unsupported trigger, stream ended
     ├── TakeError           a take on disk: damaged, unfinished, of another schema
     ├── ModelError          weights or manifests that do not fit
+    ├── ProcessError        a supervised process that cannot start or keeps failing
     ├── EngineError         an inference engine that cannot run here
+    ├── GraphicsError       OpenGL, EGL or a window that cannot be opened
     └── MissingExtra        an optional package that has to be installed
 
 A message names the value that was refused and tells the user what to do next; the command line prints it as
@@ -50,6 +52,14 @@ class ModelError(MienError):
 
 class EngineError(MienError):
     """An inference engine asked for by name cannot run on this machine."""
+
+
+class ProcessError(MienError):
+    """A supervised process could not be started, was not ready in time, or keeps failing."""
+
+
+class GraphicsError(MienError):
+    """OpenGL cannot draw on this machine; the message names the system packages to install."""
 
 
 class MissingExtra(MienError):
