@@ -1,0 +1,167 @@
+"""One contract for every engine, on a graph whose answers are known by hand."""
+
+import itertools
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.inference.tiny_graphs import conv_and_sample
+
+from inference.engines import ENGINES, Graph, TensorSpec, open_engine
+from inference.engines.base import Trial, choose_precision, disagreement, prefer_bf16
+from streamer.errors import EngineError, MissingExtra, ModelError
+from streamer.types import F32
+
+PICTURE = np.arange(16, dtype=np.float32).reshape(1, 1, 4, 4)
+# Pixel centres are at (2i + 1) / size - 1 without align_corners: (-0.25, -0.25) is pixel (1, 1); the origin is the mean
+# of the four middle pixels; (-2, 0) lies outside.
+GRID = np.array([[[[-0.25, -0.25], [0.0, 0.0], [-2.0, 0.0]]]], np.float32)
+
+
+def box_sums(picture: F32) -> F32:
+    padded = np.pad(picture[0, 0], 1)
+    return sum(padded[y : y + 4, x : x + 4] for y, x in itertools.product(range(3), range(3))) + np.float32(0.5)
+
+
+@pytest.fixture(params=sorted(ENGINES))
+def engine_name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def graph(engine_name: str, tmp_path: Path) -> Graph:
+    return open_engine(engine_name, threads=1).compile(conv_and_sample(tmp_path / "tiny.onnx"), precision="f32")
+
+
+def test_a_graph_tells_its_ports_and_gives_the_numbers_of_hand_arithmetic(graph: Graph) -> None:
+    f4 = np.dtype(np.float32)
+    assert graph.name == "tiny" and graph.precision == "f32"
+    assert dict(graph.inputs) == {"picture": TensorSpec((1, 1, 4, 4), f4), "grid": TensorSpec((1, 1, 3, 2), f4)}
+    assert dict(graph.outputs) == {"conv": TensorSpec((1, 1, 4, 4), f4), "sampled": TensorSpec((1, 1, 1, 3), f4)}
+    out = graph.run({"picture": PICTURE, "grid": GRID})
+    expected = box_sums(PICTURE)
+    np.testing.assert_allclose(out["conv"][0, 0], expected, rtol=1e-6)
+    np.testing.assert_allclose(out["sampled"].ravel(), [expected[1, 1], expected[1:3, 1:3].mean(), 0.0], rtol=1e-6)
+    assert out["conv"].dtype == np.float32
+
+
+def test_outputs_belong_to_the_caller_and_inputs_are_left_alone(graph: Graph) -> None:
+    picture = PICTURE.copy()
+    picture.setflags(write=False)
+    first = graph.run({"picture": picture, "grid": GRID})
+    kept = first["conv"].copy()
+    graph.run({"picture": np.zeros_like(PICTURE), "grid": GRID})
+    np.testing.assert_array_equal(first["conv"], kept)
+    first["conv"][:] = 7.0  # and they can be written
+    np.testing.assert_array_equal(picture, PICTURE)
+
+
+def test_views_that_are_not_contiguous_give_the_same_numbers(graph: Graph) -> None:
+    strided = np.zeros((1, 1, 8, 4), np.float32)
+    strided[:, :, ::2] = PICTURE
+    out = graph.run({"picture": strided[:, :, ::2], "grid": GRID})
+    np.testing.assert_allclose(out["conv"][0, 0], box_sums(PICTURE), rtol=1e-6)
+
+
+def test_threads_take_turns(graph: Graph) -> None:
+    wrong: list[int] = []
+
+    def work(k: int) -> None:
+        picture = np.full_like(PICTURE, k)
+        for _ in range(20):
+            if graph.run({"picture": picture, "grid": GRID})["sampled"][0, 0, 0, 0] != 9 * k + 0.5:
+                wrong.append(k)
+
+    threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ({"picture": PICTURE}, r"'tiny'.*missing: \['grid'\]"),
+        ({"picture": PICTURE, "grid": GRID, "mask": GRID}, r"unknown: \['mask'\]"),
+        ({"picture": PICTURE[:, :, :3], "grid": GRID}, r"'picture': got float32 \(1, 1, 3, 4\), needs float32 \(1, 1, 4"),
+        ({"picture": PICTURE.astype(np.float64), "grid": GRID}, r"'picture': got float64"),
+    ],
+)
+def test_inputs_that_do_not_fit_are_refused_by_name(graph: Graph, inputs: dict[str, F32], message: str) -> None:
+    with pytest.raises(EngineError, match=message):
+        graph.run(inputs)
+
+
+def test_files_that_are_no_graphs_are_refused(engine_name: str, tmp_path: Path) -> None:
+    engine = open_engine(engine_name, threads=1)
+    with pytest.raises(ModelError, match=r"absent\.onnx: no such graph"):
+        engine.compile(tmp_path / "absent.onnx")
+    (tmp_path / "noise.onnx").write_bytes(b"\x00not a graph")
+    with pytest.raises(EngineError, match=r"noise\.onnx"):
+        engine.compile(tmp_path / "noise.onnx")
+    with pytest.raises(EngineError, match="static shapes"):
+        engine.compile(conv_and_sample(tmp_path / "dynamic.onnx", batch="n"))
+
+
+def test_auto_ends_in_a_precision_and_right_numbers(engine_name: str, tmp_path: Path) -> None:
+    graph = open_engine(engine_name, threads=1).compile(conv_and_sample(tmp_path / "tiny.onnx"), precision="auto")
+    assert graph.precision in ("f32", "bf16")
+    conv = graph.run({"picture": PICTURE, "grid": GRID})["conv"][0, 0]
+    np.testing.assert_allclose(conv, box_sums(PICTURE), rtol=1e-2)
+
+
+def test_an_unknown_engine_and_a_missing_package_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(EngineError, match=r"'tensorflow'.*openvino"):
+        open_engine("tensorflow")
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(MissingExtra, match="'openvino' is not installed; run: pip install"):
+        open_engine("openvino")
+
+
+class FakeGraph:
+    """A graph whose speed and rounding are chosen by the test."""
+
+    name = "fake"
+    outputs: dict[str, TensorSpec] = {}
+    inputs = {"x": TensorSpec((64,), np.dtype(np.float32))}
+
+    def __init__(self, precision: str, seconds: float, error: float, time: list[float]) -> None:
+        self.precision, self._seconds, self._error, self._time = precision, seconds, error, time
+
+    def run(self, inputs: dict[str, F32]) -> dict[str, F32]:
+        self._time[0] += self._seconds
+        return {"y": inputs["x"] * np.float32(1 + self._error)}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "error", "expected"),
+    [(0.4, 5e-3, "bf16"), (6.0, 5e-3, "f32"), (0.95, 5e-3, "f32"), (0.4, 0.1, "f32"), (0.4, float("nan"), "f32")],
+)
+def test_auto_takes_bf16_only_if_faster_and_in_agreement(seconds: float, error: float, expected: str) -> None:
+    now = [0.0]
+    kinds = {"f32": FakeGraph("f32", 1.0, 0.0, now), "bf16": FakeGraph("bf16", seconds, error, now)}
+    assert choose_precision(kinds.__getitem__, clock=lambda: now[0], tolerance=2e-2).precision == expected
+
+
+def test_auto_stays_in_f32_where_bf16_does_not_compile() -> None:
+    now = [0.0]
+
+    def make(precision: str) -> FakeGraph:
+        if precision == "bf16":
+            raise EngineError("no such instruction")
+        return FakeGraph(precision, 1.0, 0.0, now)
+
+    assert choose_precision(make, clock=lambda: now[0], tolerance=1.0).precision == "f32"
+
+
+def test_disagreement_is_relative_and_takes_the_worst_output() -> None:
+    ones = np.ones(8, np.float32)
+    reference = {"a": ones, "b": 100 * ones, "zero": 0 * ones}
+    assert disagreement(reference, reference) == 0.0
+    assert disagreement(reference, reference | {"b": 101 * ones}) == pytest.approx(0.01)
+    assert disagreement(reference, reference | {"zero": ones}) == float("inf")
+    assert not prefer_bf16(Trial(1.0, reference), Trial(0.1, reference | {"zero": ones}), tolerance=1e9)
