@@ -167,11 +167,11 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: not valid TOML: {error}") from error
 
 
-def load(path: Path, sections: Mapping[str, type[Any]], overrides: Sequence[str] = ()) -> dict[str, Any]:
+def load(path: Path | None, sections: Mapping[str, type[Any]], overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Read a configuration file and build every section.
 
     Args:
-        path: the TOML file.
+        path: the TOML file; None: nothing but the defaults.
         sections: section name to dataclass.
         overrides: `section.key=value`, the value in TOML syntax; a bare word counts as a string.
 
@@ -181,18 +181,19 @@ def load(path: Path, sections: Mapping[str, type[Any]], overrides: Sequence[str]
     Raises:
         ConfigError: see `parse_section`; also an unknown section, schema, or a malformed override.
     """
-    tables = read_toml(path)
+    tables = {} if path is None else read_toml(path)
+    where = path or "defaults"
     schema = tables.pop("schema", SCHEMA)
     if schema != SCHEMA:
-        raise ConfigError(f"{path}: schema = {schema!r}, this Mien reads {SCHEMA}")
+        raise ConfigError(f"{where}: schema = {schema!r}, this Mien reads {SCHEMA}")
     for override in overrides:
         _apply(tables, override)
     for name in tables:
         if name not in sections:
-            raise ConfigError(f"{path}: unknown section [{name}]; known: {', '.join(f'[{s}]' for s in sorted(sections))}")
+            raise ConfigError(f"{where}: unknown section [{name}]; known: {', '.join(f'[{s}]' for s in sorted(sections))}")
         if not isinstance(tables[name], Mapping):
-            raise ConfigError(f"{path}: {name} = {tables[name]!r} stands outside a section")
-    return {name: parse_section(cls, tables.get(name, {}), f"{path}: {name}") for name, cls in sections.items()}
+            raise ConfigError(f"{where}: {name} = {tables[name]!r} stands outside a section")
+    return {name: parse_section(cls, tables.get(name, {}), f"{where}: {name}") for name, cls in sections.items()}
 
 
 def _apply(tables: dict[str, Any], override: str) -> None:

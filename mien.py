@@ -1,0 +1,182 @@
+"""The command line of Mien: the composition root, and nothing else.
+
+Each room brings its verbs (`<room>/cli.py`, `add_verbs`); this file adds those that need all rooms: `demo`, `live`,
+`doctor`. Every verb takes --config, --set and --json. Exit codes: 0 done, 1 failed (one line that says what to do),
+2 wrong usage, 130 interrupted. Only argparse is imported before a verb is chosen.
+"""
+
+import argparse
+import importlib
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from inference.config import InferenceConfig
+from renderer.config import ViewConfig
+from rig.config import RigConfig
+from streamer.config import BusConfig, RecordConfig, SyncConfig, load
+from streamer.config_text import to_toml
+from streamer.errors import MienError
+from streamer.leash import follow
+
+ROOMS = ("rig", "streamer", "inference", "renderer")
+SECTIONS = {
+    "rig": RigConfig,
+    "bus": BusConfig,
+    "sync": SyncConfig,
+    "inference": InferenceConfig,
+    "record": RecordConfig,
+    "view": ViewConfig,
+}
+
+Handler = Callable[[argparse.Namespace], int]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The effective configuration: file, then --set, defaults for the rest."""
+
+    rig: RigConfig
+    bus: BusConfig
+    sync: SyncConfig
+    inference: InferenceConfig
+    record: RecordConfig
+    view: ViewConfig
+    text: str
+    """All of it as TOML, as takes keep it and as child processes read it."""
+
+
+def load_settings(path: Path | None, overrides: Sequence[str]) -> Settings:
+    """Read the configuration.
+
+    Args:
+        path: TOML file; None: `config.toml` of the working folder if there is one, else the defaults alone (the
+            config.toml that comes with Mien says the same).
+        overrides: `section.key=value`.
+
+    Raises:
+        ConfigError: see `streamer.config.load`.
+    """
+    if path is None and Path("config.toml").is_file():
+        path = Path("config.toml")
+    sections = load(path, SECTIONS, overrides)
+    return Settings(**sections, text=to_toml(sections))
+
+
+def common_parser() -> argparse.ArgumentParser:
+    """Return the parent of every verb's parser."""
+    common = argparse.ArgumentParser(add_help=False)
+    group = common.add_argument_group("of every verb")
+    group.add_argument("--config", type=Path, metavar="FILE", help="configuration (default: ./config.toml if there is one)")
+    group.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="one value for this run, e.g. --set rig.fps=60"
+    )
+    group.add_argument("--json", action="store_true", help="print one JSON object on standard output")
+    return common
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser with the verbs of all rooms."""
+    parser = argparse.ArgumentParser(
+        prog="mien",
+        description="Live head capture: calibrated cameras in, a registered 3D head mesh per frame out.",
+        epilog="Example: mien demo --headless --seconds 20 --out out/demo",
+    )
+    parser.add_argument("--version", action="version", version=f"mien {_version()}")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    common = common_parser()
+    _add_own_verbs(verbs, common)
+    for room in ROOMS:
+        importlib.import_module(f"{room}.cli").add_verbs(verbs, common)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb and return its exit code."""
+    follow(os.environ)
+    args = build_parser().parse_args(argv)
+    args.load = lambda: load_settings(args.config, args.set)
+    try:
+        return int(args.handler(args))
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader of our output went away, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (MienError, OSError) as error:
+        if os.environ.get("MIEN_TRACE"):
+            traceback.print_exc()
+        print(f"mien {args.verb}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+
+
+def _version() -> str:
+    try:
+        return version("mien")
+    except PackageNotFoundError:
+        return "(not installed)"
+
+
+def _add_own_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]", common: argparse.ArgumentParser) -> None:
+    def add(name: str, handler: Handler, text: str, example: str) -> argparse.ArgumentParser:
+        parser = verbs.add_parser(name, parents=[common], help=text, description=text, epilog=f"Example: {example}")
+        parser.set_defaults(handler=handler)
+        return parser
+
+    demo = add(
+        "demo",
+        _demo,
+        "simulated cameras to a live head, all on this machine; leaves a take and a report",
+        "mien demo --headless --seconds 20 --out out/demo",
+    )
+    demo.add_argument("--headless", action="store_true", help="open nothing; also leave snapshot.png and demo.mp4")
+    demo.add_argument("--web", action="store_true", help="the browser view, even where a window could be opened")
+    demo.add_argument("--seconds", type=float, metavar="N", help="length of the performance (default: 20 headless, else endless)")
+    demo.add_argument("--out", type=Path, metavar="DIR", help="new folder for results (default: the next out/demo_<nnn>)")
+
+    live = add("live", _live, "all processes of a configuration on this machine, supervised", "mien live --record")
+    live.add_argument("--record", action="store_true", help="record a take from the start")
+    live.add_argument("--no-view", action="store_true", help="no viewer")
+    live.add_argument("--web", action="store_true", help="the browser view, even where a window could be opened")
+    live.add_argument("--seconds", type=float, metavar="N", help="stop after this long")
+
+    add("doctor", _doctor, "what of Mien works on this machine, and what to do about the rest", "mien doctor --json")
+
+
+def _demo(args: argparse.Namespace) -> int:
+    from streamer.demo import DemoOptions, run_demo, summary
+
+    settings: Settings = args.load()
+    options = DemoOptions(out=args.out, seconds=args.seconds, headless=args.headless, web=args.web)
+    report = run_demo(settings, options, say=lambda line: print(line, file=sys.stderr, flush=True))
+    print(json.dumps(report, indent=2) if args.json else summary(report))
+    return 0
+
+
+def _live(args: argparse.Namespace) -> int:
+    from streamer.live import LiveOptions, run_live
+
+    settings: Settings = args.load()
+    options = LiveOptions(record=args.record, view=not args.no_view, web=args.web, seconds=args.seconds)
+    result = run_live(settings, options, say=lambda line: print(line, file=sys.stderr, flush=True))
+    if args.json:
+        print(json.dumps(result))
+    return 0
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    from streamer import doctor
+
+    settings: Settings = args.load()
+    checks = doctor.examine(settings)
+    print(json.dumps(doctor.as_json(checks)) if args.json else doctor.as_text(checks))
+    return 1 if any(check.state == "fail" for check in checks) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
