@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TypeAlias
 
 from inference.config import InferenceConfig
 from renderer.config import ViewConfig
@@ -35,6 +36,7 @@ SECTIONS = {
 }
 
 Handler = Callable[[argparse.Namespace], int]
+Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,7 @@ def common_parser() -> argparse.ArgumentParser:
     """Return the parent of every verb's parser."""
     common = argparse.ArgumentParser(add_help=False)
     group = common.add_argument_group("of every verb")
-    group.add_argument("--config", type=Path, metavar="FILE", help="configuration (default: ./config.toml if there is one)")
+    group.add_argument("--config", type=Path, metavar="FILE", help="default: ./config.toml if there is one")
     group.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="one value for this run, e.g. --set rig.fps=60"
     )
@@ -122,7 +124,7 @@ def _version() -> str:
         return "(not installed)"
 
 
-def _add_own_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]", common: argparse.ArgumentParser) -> None:
+def _add_own_verbs(verbs: Verbs, common: argparse.ArgumentParser) -> None:
     def add(name: str, handler: Handler, text: str, example: str) -> argparse.ArgumentParser:
         parser = verbs.add_parser(name, parents=[common], help=text, description=text, epilog=f"Example: {example}")
         parser.set_defaults(handler=handler)
@@ -136,8 +138,8 @@ def _add_own_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]",
     )
     demo.add_argument("--headless", action="store_true", help="open nothing; also leave snapshot.png and demo.mp4")
     demo.add_argument("--web", action="store_true", help="the browser view, even where a window could be opened")
-    demo.add_argument("--seconds", type=float, metavar="N", help="length of the performance (default: 20 headless, else endless)")
-    demo.add_argument("--out", type=Path, metavar="DIR", help="new folder for results (default: the next out/demo_<nnn>)")
+    demo.add_argument("--seconds", type=float, metavar="N", help="length (default: 20 headless, else endless)")
+    demo.add_argument("--out", type=Path, metavar="DIR", help="new folder (default: the next out/demo_<nnn>)")
 
     live = add("live", _live, "all processes of a configuration on this machine, supervised", "mien live --record")
     live.add_argument("--record", action="store_true", help="record a take from the start")

@@ -1,7 +1,7 @@
 """Strict TOML to dataclasses: an unknown key, a wrong type or a value out of range is an error that names the key.
 
-Each room keeps its section as a frozen dataclass in its own `config.py`; defaults live only there. The command line joins
-the sections (`load`), applies `--set section.key=value`, and hands each process its own.
+Each room keeps its section as a frozen dataclass in its own `config.py`; defaults live only there. The command line
+joins the sections (`load`), applies `--set section.key=value`, and hands each process its own.
 """
 
 import dataclasses
@@ -190,7 +190,8 @@ def load(path: Path | None, sections: Mapping[str, type[Any]], overrides: Sequen
         _apply(tables, override)
     for name in tables:
         if name not in sections:
-            raise ConfigError(f"{where}: unknown section [{name}]; known: {', '.join(f'[{s}]' for s in sorted(sections))}")
+            known = ", ".join(f"[{section}]" for section in sorted(sections))
+            raise ConfigError(f"{where}: unknown section [{name}]; known: {known}")
         if not isinstance(tables[name], Mapping):
             raise ConfigError(f"{where}: {name} = {tables[name]!r} stands outside a section")
     return {name: parse_section(cls, tables.get(name, {}), f"{where}: {name}") for name, cls in sections.items()}

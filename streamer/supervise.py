@@ -125,7 +125,9 @@ class Supervisor:
         """Return itself."""
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """Stop everything."""
         self.close()
 
@@ -187,9 +189,12 @@ class Supervisor:
             stop.wait(period_s)
 
     def stop(self, name: str) -> int | None:
-        """Stop one process for good: SIGTERM, then SIGKILL after its grace. Returns its exit code, None if it never ran.
+        """Stop one process for good: SIGTERM, then SIGKILL after its grace.
 
-        A process that ended by SIGKILL returns -9: what it had not written is lost, and callers should say so.
+        Returns:
+            Its exit code; None if it never ran.
+
+        A process that ended by SIGKILL gives -9: what it had not written is lost, and callers should say so.
         """
         child = self._children[name]
         child.done = True

@@ -1,0 +1,174 @@
+"""The supervisor against real processes: restarts, order, failures, and what is left when it is killed."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamer.errors import ProcessError
+from streamer.supervise import ProcessSpec, RestartPolicy, Supervisor
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# A stand-in for `python -m mien`: obeys the leash, writes its pid, then does as its first argument says.
+CHILD = """
+import os, pathlib, signal, sys, threading
+from streamer.leash import follow
+follow(os.environ, grace_s=0.2)
+stop = threading.Event()
+what, where = sys.argv[1], pathlib.Path(sys.argv[2])
+signal.signal(signal.SIGTERM, signal.SIG_IGN if what == "deaf" else lambda *_: stop.set())
+if what == "refuse":
+    sys.exit("mien node: port 5700 on 127.0.0.1 is in use; stop the other process or set bus.node_port")
+with where.open("a") as file:
+    file.write(f"{os.getpid()}\\n")
+while what != "once" and not stop.wait(0.05):
+    pass
+with where.with_suffix(".order").open("a") as file:
+    file.write(f"{what}\\n")
+"""
+COMMAND = (sys.executable, "-c", CHILD)
+QUICK = RestartPolicy(first_s=0.01, longest_s=0.02)
+
+
+def until(condition: Callable[[], bool], what: str, seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {seconds} s for: {what}"
+        threading.Event().wait(0.01)
+
+
+def pids(path: Path) -> list[int]:
+    return [int(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def alive(pid: int) -> bool:
+    """Zombies count as dead: nobody reaps orphans in a bare container."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def polled(supervisor: Supervisor, condition: Callable[[], bool]) -> Callable[[], bool]:
+    def check() -> bool:
+        supervisor.poll()
+        return condition()
+
+    return check
+
+
+def spec(name: str, what: str, where: Path, **more: object) -> ProcessSpec:
+    return ProcessSpec(name, (what, str(where)), **{"beats": False, **more})  # type: ignore[arg-type]
+
+
+def test_killed_child_is_started_again(tmp_path: Path) -> None:
+    where = tmp_path / "pids"
+    with Supervisor([spec("infer", "wait", where)], logs=tmp_path, command=COMMAND, policy=QUICK) as supervisor:
+        until(polled(supervisor, lambda: len(pids(where)) == 1 and supervisor.ready), "first start")
+        os.kill(pids(where)[0], signal.SIGKILL)
+        until(polled(supervisor, lambda: len(pids(where)) == 2), "restart")
+        assert supervisor.restarts == {"infer": 1}
+        second = pids(where)[1]
+        assert supervisor.pid("infer") == second
+    assert not alive(second)
+
+
+def test_supervisor_killed_leaves_no_orphan(tmp_path: Path) -> None:
+    """Both a child that obeys SIGTERM and one that ignores it are gone."""
+    script = f"""
+import sys, time
+from pathlib import Path
+from streamer.supervise import ProcessSpec, Supervisor
+specs = [ProcessSpec(w, (w, sys.argv[1] + "/" + w), beats=False) for w in ("wait", "deaf")]
+supervisor = Supervisor(specs, logs=Path(sys.argv[1]), command=(sys.executable, "-c", {CHILD!r}))
+while True:
+    supervisor.poll()
+    time.sleep(0.02)
+"""
+    process = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], cwd=ROOT)
+    try:
+        until(lambda: bool(pids(tmp_path / "wait") and pids(tmp_path / "deaf")), "both children")
+        children = pids(tmp_path / "wait") + pids(tmp_path / "deaf")
+        assert all(map(alive, children))
+    finally:
+        process.kill()
+        process.wait()
+    until(lambda: not any(map(alive, children)), "the end of both children")
+    assert (tmp_path / "wait.order").read_text() == "wait\n", "the obedient one was stopped, not cut off"
+
+
+def test_failure_before_ready_is_one_clear_line(tmp_path: Path) -> None:
+    started = time.time_ns()
+    with Supervisor(
+        [spec("node", "refuse", tmp_path / "pids", beats=True)],
+        logs=tmp_path,
+        command=COMMAND,
+        last_beat_ns=lambda _name: started,  # a beat from before this start proves nothing
+    ) as supervisor, pytest.raises(ProcessError) as caught:
+        until(polled(supervisor, lambda: False), "the failure")
+    text = str(caught.value)
+    assert "\n" not in text
+    assert "node ended with exit code 1" in text and "port 5700 on 127.0.0.1 is in use" in text
+    assert str(tmp_path / "node.log") in text
+
+
+def test_dependents_start_after_and_stop_before(tmp_path: Path) -> None:
+    beats: dict[str, int] = {}
+    specs = [
+        ProcessSpec("node", ("source", str(tmp_path / "a")), after=("infer",), beats=False),
+        ProcessSpec("infer", ("sink", str(tmp_path / "a"))),
+    ]
+    supervisor = Supervisor(specs, logs=tmp_path, command=COMMAND, last_beat_ns=lambda name: beats.get(name, 0))
+    with supervisor:
+        until(polled(supervisor, lambda: len(pids(tmp_path / "a")) == 1), "infer")
+        supervisor.poll()
+        assert supervisor.pid("node") is None, "started before infer was ready"
+        beats["infer"] = time.time_ns()
+        until(polled(supervisor, lambda: len(pids(tmp_path / "a")) == 2), "node")
+        assert supervisor.ready
+    assert (tmp_path / "a.order").read_text().split() == ["source", "sink"]
+
+
+def test_never_ready_names_the_process(tmp_path: Path) -> None:
+    late = spec("view", "wait", tmp_path / "pids", beats=True, start_timeout_s=0.1)
+    with (
+        Supervisor([late], logs=tmp_path, command=COMMAND) as supervisor,
+        pytest.raises(ProcessError, match=r"view was not ready after 0\.1 s"),
+    ):
+        until(polled(supervisor, lambda: False), "the time-out")
+
+
+def test_deaf_child_is_killed_and_told(tmp_path: Path) -> None:
+    where = tmp_path / "pids"
+    deaf = spec("record", "deaf", where, stop_timeout_s=0.1)
+    with Supervisor([deaf], logs=tmp_path, command=COMMAND) as supervisor:
+        until(polled(supervisor, lambda: len(pids(where)) == 1), "start")
+        assert supervisor.stop("record") == -signal.SIGKILL
+    assert not alive(pids(where)[0])
+
+
+def test_work_done_is_no_failure(tmp_path: Path) -> None:
+    with Supervisor([spec("node", "once", tmp_path / "pids")], logs=tmp_path, command=COMMAND) as supervisor:
+        until(polled(supervisor, lambda: supervisor.done == {"node"}), "the end of the work")
+        assert supervisor.restarts == {"node": 0} and supervisor.ready
+
+
+@given(st.lists(st.floats(0, 1000), min_size=1, max_size=30).map(sorted))
+def test_back_off_grows_and_gives_up(failures: list[float]) -> None:
+    policy = RestartPolicy()
+    now = failures[-1]
+    recent = [f for f in failures if now - f <= policy.window_s]
+    delay = policy.delay_s(failures, now)
+    if len(recent) > policy.most:
+        assert delay is None
+    else:
+        assert delay == min(policy.longest_s, policy.first_s * 2 ** (len(recent) - 1))
