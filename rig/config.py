@@ -66,6 +66,8 @@ class RigConfig:
     """Where pictures come from."""
     fps: float = field(default=30.0, metadata=limits(0.1, 1000))
     """Trigger rate asked for, frames per second."""
+    trigger: Literal["auto", "clock", "free-run", "software", "hardware", "recorded"] = "auto"
+    """How exposures are started; `auto`: the first mode that the driver can do."""
     publish: Literal["full", "proxy"] = "full"
     """`full` pictures, or area-averaged ones smaller by `proxy_factor`."""
     proxy_factor: int = field(default=4, metadata=limits(2, 16))

@@ -1,0 +1,170 @@
+"""Command line of the rig: node, cameras, simulate."""
+
+import argparse
+import json
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rig.config import RigConfig
+
+NODE = """\
+examples:
+  mien node                                     publish the simulated rig until Ctrl-C
+  mien node --seconds 10 --set rig.fps=60
+  mien node --set rig.driver=playback --set rig.playback.source=takes/demo/slate_T001
+"""
+CAMERAS = """\
+examples:
+  mien cameras list --json
+  mien cameras preview --out cameras.png
+"""
+SIMULATE = """\
+examples:
+  mien simulate --out takes/one --seconds 10
+  mien simulate --out training --takes 200 --frames 16 --world wide --seed 1 --jobs 2
+"""
+
+
+def add_verbs(
+    subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]", common: argparse.ArgumentParser
+) -> None:
+    """Add `node`, `cameras` and `simulate`.
+
+    Args:
+        subparsers: of the main parser.
+        common: parent with `--config`, `--set` and `--json`.
+    """
+    raw = argparse.RawDescriptionHelpFormatter
+    node = subparsers.add_parser(
+        "node", parents=[common], help="publish the cameras of this host", epilog=NODE, formatter_class=raw
+    )
+    node.add_argument("--seconds", type=float, metavar="S", help="stop after S seconds; default: Ctrl-C")
+    node.set_defaults(handler=run_node_verb)
+
+    cameras = subparsers.add_parser("cameras", help="list or preview cameras", epilog=CAMERAS, formatter_class=raw)
+    actions = cameras.add_subparsers(dest="action", required=True, metavar="list|preview")
+    listing = actions.add_parser("list", parents=[common], help="the cameras that the configured driver finds")
+    listing.set_defaults(handler=run_cameras_list)
+    preview = actions.add_parser("preview", parents=[common], help="one picture of each camera in a contact sheet")
+    preview.add_argument("--out", default="cameras.png", metavar="FILE", help="PNG to write (default: cameras.png)")
+    preview.add_argument(
+        "--wait", type=float, default=10.0, metavar="S", help="longest wait for a camera (default: 10)"
+    )
+    preview.set_defaults(handler=run_cameras_preview)
+
+    simulate = subparsers.add_parser(
+        "simulate", parents=[common], help="write takes of the simulated rig", epilog=SIMULATE, formatter_class=raw
+    )
+    _add_simulate(simulate)
+    simulate.set_defaults(handler=run_simulate)
+
+
+def _add_simulate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", required=True, metavar="DIR", help="the take; with --takes, a folder of takes")
+    parser.add_argument("--takes", type=_positive, default=1, metavar="N", help="number of takes (default: 1)")
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--seconds", type=float, metavar="S", help="length of each take (default: 5)")
+    length.add_argument("--frames", type=_positive, metavar="N", help="length of each take in frame sets")
+    parser.add_argument("--fps", type=float, help="frames per second (default: rig.fps)")
+    parser.add_argument("--cameras", type=_positive, metavar="N", help="cameras (default: rig.simulated.cameras)")
+    parser.add_argument("--size", type=_size, metavar="WxH", help="picture size (default: that of rig.simulated)")
+    parser.add_argument("--seed", type=int, help="person, look, rig and performance (default: rig.simulated.seed)")
+    parser.add_argument(
+        "--world", choices=("demo", "wide"), default="demo", help="variety: that of the demo, or that of training"
+    )
+    parser.add_argument("--jobs", type=_positive, default=1, metavar="J", help="processes (default: 1)")
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text}: must be 1 or more")
+    return value
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, _, height = text.lower().partition("x")
+    if not (width.isdecimal() and height.isdecimal() and int(width) > 0 and int(height) > 0):
+        raise argparse.ArgumentTypeError(f"{text}: expected WIDTHxHEIGHT, for example 640x480")
+    return int(width), int(height)
+
+
+def run_node_verb(args: argparse.Namespace) -> int:
+    """Run `mien node`."""
+    from rig.node import run_node
+    from streamer.processes import Stop
+
+    settings = args.load()
+    with Stop() as stop:
+        counters = run_node(settings.rig, settings.bus, stop=stop, seconds=args.seconds)
+    if args.json:
+        print(json.dumps({"counters": dict(counters)}))
+    return 0
+
+
+def run_cameras_list(args: argparse.Namespace) -> int:
+    """Run `mien cameras list`."""
+    from rig.cameras import list_cameras
+
+    found = list_cameras(args.load().rig)
+    if args.json:
+        print(json.dumps(found))
+        return 0
+    print(f"driver {found['driver']}, {found['fps']:g} fps, triggers: {', '.join(found['triggers'])}")
+    for camera in found["cameras"]:
+        print(f"{camera['id']:<16} {camera['serial']:<16} {camera['width']}x{camera['height']}")
+    return 0
+
+
+def run_cameras_preview(args: argparse.Namespace) -> int:
+    """Run `mien cameras preview`."""
+    from pathlib import Path
+
+    from rig.cameras import preview_cameras
+
+    shown = preview_cameras(args.load().rig, Path(args.out), wait_s=args.wait)
+    if args.json:
+        print(json.dumps(shown))
+    else:
+        silent = f"; silent: {', '.join(shown['silent'])}" if shown["silent"] else ""
+        print(f"{args.out}: {len(shown['cameras'])} cameras{silent}")
+    return 0
+
+
+def run_simulate(args: argparse.Namespace) -> int:
+    """Run `mien simulate`."""
+    from pathlib import Path
+
+    from rig.simulation.takes import simulate_takes
+
+    rig = effective_rig(args, args.load().rig)
+    frames = args.frames or max(1, round((5.0 if args.seconds is None else args.seconds) * rig.fps))
+    takes = simulate_takes(Path(args.out), rig, takes=args.takes, frames=frames, world=args.world, jobs=args.jobs)
+    if args.json:
+        print(json.dumps({"takes": [str(path) for path in takes], "frames": frames}))
+    else:
+        print(f"{args.out}: {len(takes)} take(s) of {frames} frame sets")
+    return 0
+
+
+def effective_rig(args: argparse.Namespace, rig: "RigConfig") -> "RigConfig":
+    """Return the configured rig with what the arguments of `simulate` change.
+
+    Raises:
+        ConfigError: a value that `[rig.simulated]` does not allow.
+    """
+    from dataclasses import replace
+
+    from rig.config import RigConfig
+    from streamer.config import parse_section
+
+    changed = {"cameras": args.cameras, "seed": args.seed}
+    if args.size is not None:
+        changed["width"], changed["height"] = args.size
+    given = {key: value for key, value in changed.items() if value is not None}
+    # Through the parser of the file, so that a flag obeys the limits of its key.
+    checked = parse_section(
+        RigConfig, {"simulated": given, **({} if args.fps is None else {"fps": args.fps})}, "simulate: rig"
+    )
+    simulated = replace(rig.simulated, **{key: getattr(checked.simulated, key) for key in given})
+    return replace(rig, simulated=simulated, fps=rig.fps if args.fps is None else checked.fps)

@@ -1,0 +1,210 @@
+"""The process of a camera host: grabs, makes the pictures that travel, publishes them, and accounts for every one."""
+
+import math
+import os
+import statistics
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from typing import Protocol
+
+from rig.config import RigConfig
+from rig.driver import CameraDriver, TriggerMode, TruthSource, choose_trigger
+from rig.drivers import make_driver
+from rig.grabber import Grabbed, Grabber
+from rig.pictures import DamagedPicture, Picture, prepare
+from streamer.config import BusConfig
+from streamer.errors import MienError
+from streamer.transport import Publisher, endpoint_for
+from streamer.types import Calibration, Camera, Frame, Health, Topology
+
+BEAT_S = 1.0
+"""Period of calibration, topology and health: what a late joiner waits for at most."""
+WAIT_S = 0.05
+"""Longest wait for a picture: bounds how late a beat or the end of the run is noticed."""
+QUEUED_PULSES = 6
+"""Pictures per camera that the grab queue holds for a node that is busy."""
+
+
+class StopSignal(Protocol):
+    """What tells a process to end: a `threading.Event` or the handler of SIGINT and SIGTERM."""
+
+    def is_set(self) -> bool:
+        """Whether it is time to end."""
+
+
+def run_node(
+    rig: RigConfig,
+    bus: BusConfig,
+    *,
+    stop: StopSignal,
+    seconds: float | None = None,
+    driver: CameraDriver | None = None,
+    bound: Callable[[str], object] | None = None,
+) -> Mapping[str, int]:
+    """Publish the cameras of this host until told to stop, until the source ends, or for some time.
+
+    Args:
+        rig: cameras and what they publish.
+        bus: where to publish.
+        stop: ends the run cleanly: the device is closed, every picture already grabbed is published, and a last health
+            message holds the final counters.
+        seconds: length of the run from the first exposure on; None: no limit.
+        driver: the device, not open; None: the one that `rig` names.
+        bound: told the endpoint that was bound, before the device is opened.
+
+    Returns:
+        The final counters; per camera `grabbed` = `published` + `dropped-in-queue` + `damaged`.
+
+    Raises:
+        DriverError: the device is absent, cannot do what was asked, or delivers pictures of a wrong size.
+        TransportError: the port is in use or not safe to bind.
+    """
+    device, trigger = _device(rig, driver)
+    slots = bus.ring_slots if bus.shared_memory else 0
+    with Publisher(endpoint_for(bus, "node"), ring_slots=slots, keys_dir=bus.keys_dir) as publisher:
+        if bound is not None:
+            bound(publisher.endpoint)
+        return _Node(rig, publisher, device, trigger).run(stop, seconds)
+
+
+def _device(rig: RigConfig, driver: CameraDriver | None) -> tuple[CameraDriver, TriggerMode]:
+    if driver is None:
+        return make_driver(rig)
+    return driver, choose_trigger(type(driver).__name__, driver.triggers, rig.trigger)
+
+
+class _Node:
+    """The state of one run; used by one thread, which alone touches the publisher."""
+
+    def __init__(self, rig: RigConfig, publisher: Publisher, driver: CameraDriver, trigger: TriggerMode) -> None:
+        self._rig = rig
+        self._publisher = publisher
+        self._driver = driver
+        self._truths = driver if isinstance(driver, TruthSource) else None
+        self._grabber = Grabber(driver, trigger, per_camera=QUEUED_PULSES)
+        self._states: tuple[tuple[str, Calibration | Topology], ...] = ()
+        self._cameras: dict[str, Camera] = {}
+        self._published: Counter[str] = Counter()
+        self._damaged: Counter[str] = Counter()
+        self._encoding: deque[tuple[Grabbed, Future[Picture]]] = deque()
+        self._workers = max(1, min(4, os.cpu_count() or 1))
+        # Full raw pictures need no work: handing them to another thread would cost more than it does.
+        self._inline = rig.encoding == "raw" and rig.publish == "full"
+        self._ages_ms: list[float] = []
+        self._beat_at: float | None = None
+        self._beat_published = 0
+
+    def run(self, stop: StopSignal, seconds: float | None) -> Mapping[str, int]:
+        self._send_health("starting")
+        try:
+            with ThreadPoolExecutor(self._workers, thread_name_prefix="encode") as pool:
+                self._run(pool, stop, seconds)
+        except MienError as error:
+            self._send_health("stopping", str(error))
+            raise
+        self._send_health("stopping")
+        return self._counters()
+
+    def _run(self, pool: ThreadPoolExecutor, stop: StopSignal, seconds: float | None) -> None:
+        grabber = self._grabber
+        grabber.start()
+        try:
+            calibration = self._driver.calibration
+            self._cameras = {camera.id: camera for camera in calibration.cameras}
+            self._states = (("calibration", calibration), *(("topology", each) for each in self._driver.topologies))
+            end = math.inf if seconds is None else time.monotonic() + seconds
+            while not (stop.is_set() or grabber.finished or time.monotonic() >= end):
+                self._beat(time.monotonic())
+                self._step(pool, WAIT_S)
+        finally:
+            grabber.stop()
+        while self._step(pool, 0.0):
+            pass
+
+    def _step(self, pool: ThreadPoolExecutor, wait_s: float) -> bool:
+        """Publish one picture if there is one; keep the encoders supplied meanwhile."""
+        worked = self._publish_next(wait_s) if self._inline else self._encode_next(pool, wait_s)
+        if self._truths is not None:
+            for mesh in self._truths.take_truths():
+                self._publisher.send("truth", replace(mesh, publish_time_ns=time.time_ns()))
+        return worked
+
+    def _publish_next(self, wait_s: float) -> bool:
+        grabbed = self._grabber.get(wait_s)
+        if grabbed is None:
+            return False
+        self._publish(grabbed, prepare(grabbed.raw, self._cameras[grabbed.raw.camera], self._rig))
+        return True
+
+    def _encode_next(self, pool: ThreadPoolExecutor, wait_s: float) -> bool:
+        while len(self._encoding) < 4 * self._workers:
+            grabbed = self._grabber.get(0.0 if self._encoding else wait_s)
+            if grabbed is None:
+                break
+            camera = self._cameras[grabbed.raw.camera]
+            self._encoding.append((grabbed, pool.submit(prepare, grabbed.raw, camera, self._rig)))
+        if not self._encoding:
+            return False
+        # In the order of arrival, so that the frames of a camera never overtake one another.
+        grabbed, picture = self._encoding.popleft()
+        try:
+            self._publish(grabbed, picture.result())
+        except DamagedPicture:
+            self._damaged[grabbed.raw.camera] += 1
+        return True
+
+    def _publish(self, grabbed: Grabbed, picture: Picture) -> None:
+        raw = grabbed.raw
+        now_ns = time.time_ns()
+        frame = Frame(
+            camera=raw.camera,
+            frame_id=grabbed.frame_id,
+            counter=raw.counter,
+            sequence=self._published[raw.camera],
+            exposure_time_ns=raw.exposure_time_ns,
+            clock=raw.clock,
+            receive_time_ns=grabbed.receive_time_ns,
+            publish_time_ns=now_ns,
+            width=picture.width,
+            height=picture.height,
+            encoding=picture.encoding,
+            data=picture.data,
+            timecode=raw.timecode,
+        )
+        self._publisher.send("frame", frame)
+        self._published[raw.camera] += 1
+        self._ages_ms.append((now_ns - grabbed.receive_time_ns) / 1e6)
+
+    def _beat(self, now_s: float) -> None:
+        """Repeat what late joiners need, once per second."""
+        if self._beat_at is not None and now_s - self._beat_at < BEAT_S:
+            return
+        for channel, message in self._states:
+            self._publisher.send(channel, message)
+        gauges = {"queue": float(self._grabber.waiting)}
+        published = self._published.total()
+        if self._beat_at is not None:
+            elapsed_s = now_s - self._beat_at
+            gauges["fps"] = (published - self._beat_published) / (elapsed_s * len(self._cameras))
+        if self._ages_ms:
+            gauges["receive_to_publish_ms.p50"] = statistics.median(self._ages_ms)
+            gauges["receive_to_publish_ms.max"] = max(self._ages_ms)
+        self._ages_ms.clear()
+        self._beat_at, self._beat_published = now_s, published
+        trouble = self._grabber.trouble
+        self._send_health("degraded" if trouble else "running", trouble, gauges)
+
+    def _send_health(self, state: str, message: str = "", gauges: Mapping[str, float] | None = None) -> None:
+        health = Health("node", time.time_ns(), state, self._counters(), gauges or {}, message)
+        self._publisher.send("health", health)
+
+    def _counters(self) -> dict[str, int]:
+        counters = dict(self._grabber.counters)
+        for camera in self._cameras:
+            counters[f"published.{camera}"] = self._published[camera]
+            counters[f"dropped-by-camera.{camera}"] = counters.get(f"dropped-by-camera.{camera}", 0)
+        counters.update({f"damaged.{camera}": count for camera, count in self._damaged.items()})
+        return counters
