@@ -97,7 +97,7 @@ class Supervisor:
     """Starts, watches and stops a set of processes. Use as a context manager, from one thread.
 
     Args:
-        specs: the processes; stopped in reverse order of their dependence, so sources end before sinks.
+        specs: the processes, sinks first: they are stopped in reverse order, so that sources end before sinks.
         logs: folder for one log file per process, made if absent.
         last_beat_ns: gives the CLOCK_REALTIME of a process's latest Health, ns, 0 if it has not been heard.
         command: what starts a process; tests put another program here.
@@ -210,24 +210,10 @@ class Supervisor:
         return child.process.returncode
 
     def close(self) -> None:
-        """Stop all processes that still run, those first that others do not depend on, and let the leash go."""
-        for name in self.stop_order():
+        """Stop all processes that still run, the last one first, and let the leash go. May be called again."""
+        for name in reversed(self._children):
             self.stop(name)
         self._leash.close()
-
-    def stop_order(self) -> tuple[str, ...]:
-        """Names in the order of the stop: a process that waited for others at the start ends before them."""
-        order: list[str] = []
-
-        def visit(name: str) -> None:
-            if name not in order:
-                for earlier in self._children[name].spec.after:
-                    visit(earlier)
-                order.append(name)
-
-        for name in self._children:
-            visit(name)
-        return tuple(reversed(order))
 
     def _settled(self, name: str) -> bool:
         return self._children[name].ready or self._children[name].done

@@ -124,8 +124,8 @@ def test_failure_before_ready_is_one_clear_line(tmp_path: Path) -> None:
 def test_dependents_start_after_and_stop_before(tmp_path: Path) -> None:
     beats: dict[str, int] = {}
     specs = [
-        ProcessSpec("node", ("source", str(tmp_path / "a")), after=("infer",), beats=False),
         ProcessSpec("infer", ("sink", str(tmp_path / "a"))),
+        ProcessSpec("node", ("source", str(tmp_path / "a")), after=("infer",), beats=False),
     ]
     supervisor = Supervisor(specs, logs=tmp_path, command=COMMAND, last_beat_ns=lambda name: beats.get(name, 0))
     with supervisor:
