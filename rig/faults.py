@@ -108,8 +108,8 @@ class SimulatedCameras:
         faults = self._faults
         # Drawn for every picture, stalled or not, so that a stall does not change which later pictures are lost.
         drop = faults.drop_probability > 0 and self._losses[index].random() < faults.drop_probability
-        since_s = (exposure_ns - self._start_ns) / NS
-        if index == faults.stall_camera and 0 <= since_s - faults.stall_after_s < faults.stall_for_s:
+        since_stall_ns = exposure_ns - self._start_ns - round(faults.stall_after_s * NS)
+        if index == faults.stall_camera and 0 <= since_stall_ns < round(faults.stall_for_s * NS):
             self.counters[f"injected-stalls.{self._cameras[index]}"] += 1
             return True
         if drop:

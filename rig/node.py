@@ -17,7 +17,7 @@ from rig.grabber import Grabbed, Grabber
 from rig.pictures import DamagedPicture, Picture, prepare
 from streamer.config import BusConfig
 from streamer.errors import MienError
-from streamer.transport import Publisher, endpoint_for
+from streamer.transport import Publisher, endpoint_for, ring_slots_for
 from streamer.types import Calibration, Camera, Frame, Health, Topology
 
 BEAT_S = 1.0
@@ -63,8 +63,8 @@ def run_node(
         TransportError: the port is in use or not safe to bind.
     """
     device, trigger = _device(rig, driver)
-    slots = bus.ring_slots if bus.shared_memory else 0
-    with Publisher(endpoint_for(bus, "node"), ring_slots=slots, keys_dir=bus.keys_dir) as publisher:
+    endpoint = endpoint_for(bus, "node")
+    with Publisher(endpoint, ring_slots=ring_slots_for(bus), keys_dir=bus.keys_dir) as publisher:
         if bound is not None:
             bound(publisher.endpoint)
         return _Node(rig, publisher, device, trigger).run(stop, seconds)

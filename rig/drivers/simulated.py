@@ -42,7 +42,7 @@ class RenderingStage(Protocol):
 
 def gl_stage(config: SimulatedConfig) -> RenderingStage:
     """Make the real stage; imported here so that reading a configuration needs no GL."""
-    from rig.simulation import Stage
+    from rig.simulation.stage import Stage
 
     return Stage(config)
 
