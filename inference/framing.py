@@ -1,0 +1,150 @@
+"""How a camera's picture becomes the network's: the window that is taken, the camera that belongs to it, resampling.
+
+Pure arithmetic. A window is given in edges of the full picture: pixel i covers i..i+1, its centre is at coordinate i.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+
+from streamer.types import F32, F64, U8, Camera
+
+SNAP = 16
+"""Crops begin and end at multiples of this, so that pictures decoded at 1/2, 1/4 or 1/8 need no fractional crop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The part of the full picture that the network sees; may reach beyond the picture, where all is black."""
+
+    left: float
+    """Left edge, px of the full picture."""
+    top: float
+    """Upper edge, px."""
+    width: float
+    """Width, px."""
+    height: float
+    """Height, px."""
+
+
+def fit_window(camera_width: int, camera_height: int, width: int, height: int) -> Window:
+    """Choose the window of a camera: its full height, centred.
+
+    A head is taller than wide, so height is never given up: wider pictures lose their sides, narrower ones get black
+    ones.
+
+    Args:
+        camera_width: width of the full picture, px.
+        camera_height: height of the full picture, px.
+        width: width of the network's picture, px.
+        height: height of the network's picture, px.
+    """
+    wanted = camera_height * width / height
+    if wanted < camera_width and (snapped := SNAP * max(1, round(wanted / SNAP))) < camera_width:
+        return Window(SNAP * round((camera_width - snapped) / 2 / SNAP), 0, snapped, camera_height)
+    return Window((camera_width - wanted) / 2, 0, wanted, camera_height)
+
+
+def framed(camera: Camera, window: Window, width: int, height: int) -> Camera:
+    """Return the camera of the network's picture: `window` of the full picture resized to `width` x `height`."""
+    sx, sy = width / window.width, height / window.height
+    to_small = np.array(
+        [[sx, 0, (0.5 - window.left) * sx - 0.5], [0, sy, (0.5 - window.top) * sy - 0.5], [0, 0, 1]]
+    )
+    return replace(camera, width=width, height=height, K=to_small @ camera.K)
+
+
+def area_weights(start: float, stop: float, source: int, target: int) -> F32:
+    """Return the (target, source) matrix that averages a line of pixels over equal parts of start..stop.
+
+    Rows sum to 1 where their part lies inside the line, to less where it sticks out.
+    """
+    edges = np.linspace(start, stop, target + 1)
+    pixels = np.arange(source)
+    low = np.maximum(edges[:-1, None], pixels)
+    high = np.minimum(edges[1:, None], pixels + 1)
+    return np.asarray(np.maximum(high - low, 0) * (target / (stop - start)), np.float32)
+
+
+class Resampler:
+    """Takes one window out of pictures of one size and averages it to the network's size.
+
+    Args:
+        source_width: width of the incoming pictures, px.
+        source_height: their height, px.
+        window: the window in px of the incoming pictures.
+        width: width of the result, px.
+        height: height of the result, px.
+    """
+
+    def __init__(self, source_width: int, source_height: int, window: Window, width: int, height: int) -> None:
+        """Choose the way: a copy, OpenCV's area average where the window lies on pixel edges, or exact weights."""
+        self._size = (width, height)
+        edges = (window.left, window.top, window.left + window.width, window.top + window.height)
+        inside = edges[0] >= 0 and edges[1] >= 0 and edges[2] <= source_width and edges[3] <= source_height
+        self._box: tuple[int, int, int, int] | None = None
+        if inside and all(edge == int(edge) for edge in edges) and window.width >= width and window.height >= height:
+            self._box = (int(edges[0]), int(edges[1]), int(edges[2]), int(edges[3]))
+        else:
+            self._columns = area_weights(edges[0], edges[2], source_width, width)
+            self._rows = area_weights(edges[1], edges[3], source_height, height)
+
+    def into(self, picture: U8, out: F32) -> None:
+        """Resample a picture.
+
+        Args:
+            picture: (h, w, 3) of the size it was made for.
+            out: (3, H, W) that receives the result in 0..1.
+        """
+        scale = np.float32(1 / 255)
+        if self._box is None:
+            rows = np.tensordot(self._rows, picture.astype(np.float32), 1)
+            np.multiply(np.tensordot(rows, self._columns, ((1,), (1,))).transpose(1, 0, 2), scale, out=out)
+            return
+        left, top, right, bottom = self._box
+        part = picture[top:bottom, left:right]
+        if part.shape[1::-1] != self._size:
+            part = np.asarray(cv2.resize(part, self._size, interpolation=cv2.INTER_AREA), np.uint8)
+        for plane, target in zip(cv2.split(part), out, strict=True):  # planes first: twice as fast as a transposed read
+            np.multiply(plane, scale, out=target)
+
+
+def choose_evenly(cameras: Sequence[Camera], count: int) -> tuple[int, ...]:
+    """Choose cameras spread evenly around the point that they look at.
+
+    Args:
+        cameras: the rig.
+        count: how many; all are kept if there are no more.
+
+    Returns:
+        Indices into `cameras`, increasing.
+    """
+    if count >= len(cameras):
+        return tuple(range(len(cameras)))
+    centres = np.stack([camera.centre_world for camera in cameras])
+    around = centres - _looked_at(cameras, centres)
+    angles = np.arctan2(around[:, 0], around[:, 2]) % (2 * np.pi)
+    order = np.argsort(angles, kind="stable")
+    gaps = np.diff(angles[order], append=angles[order[0]] + 2 * np.pi)
+    order = np.roll(order, -(int(np.argmax(gaps)) + 1))  # begin after the widest gap: an arc has its ends there
+    along = (angles[order] - angles[order[0]]) % (2 * np.pi)
+    closed = gaps.max() < 1.5 * 2 * np.pi / len(cameras)
+    targets = np.arange(count) * (2 * np.pi / count) if closed else np.linspace(0, along[-1], count)
+    taken: list[int] = []
+    for k, target in enumerate(targets):
+        first = taken[-1] + 1 if taken else 0
+        last = len(cameras) - (count - k)  # leaves one for each target that follows
+        taken.append(first + int(np.argmin(np.abs(along[first : last + 1] - target))))
+    return tuple(sorted(int(order[i]) for i in taken))
+
+
+def _looked_at(cameras: Sequence[Camera], centres: F64) -> F64:
+    """Return the point (3,) nearest to all optical axes; with parallel axes the mean of the centres."""
+    axes = np.stack([camera.camera_from_world[2, :3] for camera in cameras])
+    across = np.eye(3) - axes[:, :, None] * axes[:, None, :]
+    system = across.sum(0)
+    if np.linalg.cond(system) > 1e6:
+        return np.asarray(centres.mean(0), np.float64)
+    return np.asarray(np.linalg.solve(system, np.einsum("nij,nj->i", across, centres)), np.float64)
