@@ -44,7 +44,12 @@ def _text(value: Any, where: str) -> str:
     return value
 
 
-def _name(value: Any, where: str) -> str:
+def check_name(value: Any, where: str) -> str:
+    """Return a name of a camera, clock or process if it is one.
+
+    Raises:
+        WireError: it is not printable text of 1 to 256 characters, or has slashes in it.
+    """
     # Names become parts of file names and of dotted counters on the receiving side.
     if type(value) is not str or not 0 < len(value) <= 256 or not value.isprintable() or "/" in value or "\\" in value:
         raise refuse(where, value, "a printable name of 1 to 256 characters without slashes")
@@ -106,7 +111,12 @@ def _plain_timecode(value: Timecode | None) -> list[Any] | None:
 def _camera_row(value: Any, where: str) -> tuple[str, str, int, int]:
     identity, serial, width, height = _items(value, where, 4)
     size = _integer(1, 65535)
-    return _name(identity, f"{where}.id"), _text(serial, f"{where}.serial"), size(width, where), size(height, where)
+    return (
+        check_name(identity, f"{where}.id"),
+        _text(serial, f"{where}.serial"),
+        size(width, where),
+        size(height, where),
+    )
 
 
 def _same(value: Any) -> Any:
@@ -121,8 +131,8 @@ _INT = Field(operator.index, _integer())
 _COUNT = Field(operator.index, _integer(0))
 _SIZE = Field(operator.index, _integer(1, 65535))
 _TEXT = Field(_same, _text)
-_NAME = Field(_same, _name)
-_NAMES = Field(list, _tuple_of(_name))
+_NAME = Field(_same, check_name)
+_NAMES = Field(list, _tuple_of(check_name))
 
 FIELDS: dict[str, dict[str, Field]] = {
     "Frame": {
