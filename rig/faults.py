@@ -10,7 +10,7 @@ from rig.clock import NS, CameraClock, Pulse
 from rig.config import FaultConfig
 from rig.driver import RawFrame
 from streamer.errors import DriverError
-from streamer.types import U8
+from streamer.types import U8, Encoding
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ class SimulatedCameras:
             pixels = (late if index == last else pictures)[camera]
             height, width = pixels.shape[:2]
             stamp = self._clocks[index].reading(exposure_ns)
-            encoding = "mono8" if pixels.ndim == 2 else "rgb8"
+            encoding: Encoding = "mono8" if pixels.ndim == 2 else "rgb8"
             frame = RawFrame(camera, counter, stamp, "host", pixels, encoding, width, height)
             deliveries.append(Delivery(due_ns, frame))
         return deliveries

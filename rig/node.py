@@ -17,13 +17,14 @@ from rig.grabber import Grabbed, Grabber
 from rig.pictures import DamagedPicture, Picture, prepare
 from streamer.config import BusConfig
 from streamer.errors import MienError
+from streamer.processes import HealthBeat, Vitals
 from streamer.transport import Publisher, endpoint_for, ring_slots_for
-from streamer.types import Calibration, Camera, Frame, Health, Topology
+from streamer.types import Calibration, Camera, Frame, Topology
 
-BEAT_S = 1.0
-"""Period of calibration, topology and health: what a late joiner waits for at most."""
+REPEAT_S = 1.0
+"""Period of calibration and topology: what a late joiner waits for at most."""
 WAIT_S = 0.05
-"""Longest wait for a picture: bounds how late a beat or the end of the run is noticed."""
+"""Longest wait for a picture: bounds how late the end of the run is noticed."""
 QUEUED_PULSES = 6
 """Pictures per camera that the grab queue holds for a node that is busy."""
 
@@ -87,40 +88,46 @@ class _Node:
         self._grabber = Grabber(driver, trigger, per_camera=QUEUED_PULSES)
         self._states: tuple[tuple[str, Calibration | Topology], ...] = ()
         self._cameras: dict[str, Camera] = {}
-        self._published: Counter[str] = Counter()
+        self._published: dict[str, int] = {}
         self._damaged: Counter[str] = Counter()
         self._encoding: deque[tuple[Grabbed, Future[Picture]]] = deque()
         self._workers = max(1, min(4, os.cpu_count() or 1))
         # Full raw pictures need no work: handing them to another thread would cost more than it does.
         self._inline = rig.encoding == "raw" and rig.publish == "full"
         self._ages_ms: list[float] = []
-        self._beat_at: float | None = None
-        self._beat_published = 0
+        self._measured: tuple[float, int] | None = None
+        self._error = ""
 
     def run(self, stop: StopSignal, seconds: float | None) -> Mapping[str, int]:
-        self._send_health("starting")
-        try:
-            with ThreadPoolExecutor(self._workers, thread_name_prefix="encode") as pool:
-                self._run(pool, stop, seconds)
-        except MienError as error:
-            self._send_health("stopping", str(error))
-            raise
-        self._send_health("stopping")
+        # No heartbeat before the device is open: the first one tells a supervisor that this process works.
+        self._grabber.start()
+        calibration = self._driver.calibration
+        self._cameras = {camera.id: camera for camera in calibration.cameras}
+        self._published = dict.fromkeys(calibration.ids, 0)
+        self._states = (("calibration", calibration), *(("topology", each) for each in self._driver.topologies))
+        with (
+            HealthBeat(self._publisher, "node", self._vitals),
+            ThreadPoolExecutor(self._workers, thread_name_prefix="encode") as pool,
+        ):
+            try:
+                self._publish_until_stopped(pool, stop, seconds)
+            except MienError as error:
+                self._error = str(error)
+                raise
         return self._counters()
 
-    def _run(self, pool: ThreadPoolExecutor, stop: StopSignal, seconds: float | None) -> None:
-        grabber = self._grabber
-        grabber.start()
+    def _publish_until_stopped(self, pool: ThreadPoolExecutor, stop: StopSignal, seconds: float | None) -> None:
+        end = math.inf if seconds is None else time.monotonic() + seconds
+        repeat_at = -math.inf
         try:
-            calibration = self._driver.calibration
-            self._cameras = {camera.id: camera for camera in calibration.cameras}
-            self._states = (("calibration", calibration), *(("topology", each) for each in self._driver.topologies))
-            end = math.inf if seconds is None else time.monotonic() + seconds
-            while not (stop.is_set() or grabber.finished or time.monotonic() >= end):
-                self._beat(time.monotonic())
+            while not (stop.is_set() or self._grabber.finished or (now := time.monotonic()) >= end):
+                if now >= repeat_at:
+                    repeat_at = now + REPEAT_S
+                    for channel, message in self._states:
+                        self._publisher.send(channel, message)
                 self._step(pool, WAIT_S)
         finally:
-            grabber.stop()
+            self._grabber.stop()
         while self._step(pool, 0.0):
             pass
 
@@ -178,33 +185,27 @@ class _Node:
         self._published[raw.camera] += 1
         self._ages_ms.append((now_ns - grabbed.receive_time_ns) / 1e6)
 
-    def _beat(self, now_s: float) -> None:
-        """Repeat what late joiners need, once per second."""
-        if self._beat_at is not None and now_s - self._beat_at < BEAT_S:
-            return
-        for channel, message in self._states:
-            self._publisher.send(channel, message)
+    def _vitals(self) -> Vitals:
+        """Describe the time since the last call; called by the heartbeat, in its thread."""
+        now_s, published = time.monotonic(), sum(self._published.values())
         gauges = {"queue": float(self._grabber.waiting)}
-        published = self._published.total()
-        if self._beat_at is not None:
-            elapsed_s = now_s - self._beat_at
-            gauges["fps"] = (published - self._beat_published) / (elapsed_s * len(self._cameras))
-        if self._ages_ms:
-            gauges["receive_to_publish_ms.p50"] = statistics.median(self._ages_ms)
-            gauges["receive_to_publish_ms.max"] = max(self._ages_ms)
-        self._ages_ms.clear()
-        self._beat_at, self._beat_published = now_s, published
-        trouble = self._grabber.trouble
-        self._send_health("degraded" if trouble else "running", trouble, gauges)
-
-    def _send_health(self, state: str, message: str = "", gauges: Mapping[str, float] | None = None) -> None:
-        health = Health("node", time.time_ns(), state, self._counters(), gauges or {}, message)
-        self._publisher.send("health", health)
+        if self._measured is not None and now_s > self._measured[0]:
+            then_s, before = self._measured
+            gauges["fps"] = (published - before) / ((now_s - then_s) * len(self._cameras))
+        self._measured = now_s, published
+        ages_ms, self._ages_ms = self._ages_ms, []
+        if ages_ms:
+            gauges["receive_to_publish_ms.p50"] = statistics.median(ages_ms)
+            gauges["receive_to_publish_ms.max"] = max(ages_ms)
+        message = self._error or self._grabber.trouble
+        return Vitals("degraded" if message else "running", self._counters(), gauges, message)
 
     def _counters(self) -> dict[str, int]:
         counters = dict(self._grabber.counters)
-        for camera in self._cameras:
-            counters[f"published.{camera}"] = self._published[camera]
-            counters[f"dropped-by-camera.{camera}"] = counters.get(f"dropped-by-camera.{camera}", 0)
-        counters.update({f"damaged.{camera}": count for camera, count in self._damaged.items()})
+        for camera, count in self._published.items():
+            counters[f"published.{camera}"] = count
+            for loss in ("dropped-by-camera", "dropped-in-queue"):
+                counters.setdefault(f"{loss}.{camera}", 0)
+        for camera, count in list(self._damaged.items()):
+            counters[f"damaged.{camera}"] = count
         return counters

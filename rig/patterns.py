@@ -46,7 +46,7 @@ class PatternStage:
         ]
 
     def render(self, time_s: float) -> tuple[dict[str, U8], MeshFrame]:
-        """Return the pictures of a time, shared and not to be written to, and the tetrahedron at x = `time_s` metres."""
+        """Return the pictures of a time, shared and read-only, and the tetrahedron at x = `time_s` metres."""
         world_from_head = np.eye(4, dtype=np.float32)
         world_from_head[0, 3] = time_s
         vertices = self.topology.template + world_from_head[:3, 3]
@@ -63,9 +63,7 @@ def _camera(index: int, config: SimulatedConfig) -> Camera:
     focal = 1.2 * config.width
     k = np.array([[focal, 0, (config.width - 1) / 2], [0, focal, (config.height - 1) / 2], [0, 0, 1]])
     camera_from_world = look_at(place, np.zeros(3))
-    return Camera(
-        f"cam_{index}", f"PATTERN{index:04d}", config.width, config.height, k, np.zeros(5), camera_from_world
-    )
+    return Camera(f"cam_{index}", f"PATTERN{index:04d}", config.width, config.height, k, np.zeros(5), camera_from_world)
 
 
 def _pattern(index: int, phase: int, config: SimulatedConfig, colour: bool) -> U8:

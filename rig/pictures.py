@@ -7,9 +7,9 @@ import numpy as np
 
 from rig.config import RigConfig
 from rig.driver import RawFrame
-from streamer.errors import DriverError
-from streamer.pixels import encode_pixels
-from streamer.types import U8, Camera, Encoding
+from streamer.errors import DriverError, WireError
+from streamer.pixels import decode_pixels, encode_pixels
+from streamer.types import U8, Camera, Encoding, Frame
 
 
 class DamagedPicture(DriverError):
@@ -58,7 +58,7 @@ def prepare(raw: RawFrame, camera: Camera, rig: RigConfig) -> Picture:
     shrink = width < raw.width
     if raw.encoding == "jpeg" and rig.encoding == "jpeg" and not shrink:
         return Picture(raw.width, raw.height, "jpeg", raw.pixels)
-    pixels = _decode(raw) if raw.encoding == "jpeg" else raw.pixels
+    pixels = as_rgb(raw) if raw.encoding == "jpeg" else raw.pixels
     if shrink:
         pixels = np.asarray(cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
     encoding, data = encode_pixels(pixels, rig.encoding, rig.jpeg_quality)
@@ -66,13 +66,29 @@ def prepare(raw: RawFrame, camera: Camera, rig: RigConfig) -> Picture:
 
 
 def as_rgb(raw: RawFrame) -> U8:
-    """Return the picture as (H, W, 3) RGB, for people to look at.
+    """Return the picture as (H, W, 3) RGB.
 
     Raises:
         DamagedPicture: a JPEG that cannot be read.
     """
-    pixels = _decode(raw) if raw.encoding == "jpeg" else raw.pixels
-    return np.asarray(np.repeat(pixels[..., None], 3, axis=2) if pixels.ndim == 2 else pixels, np.uint8)
+    frame = Frame(
+        camera=raw.camera,
+        frame_id=0,
+        counter=raw.counter,
+        sequence=0,
+        exposure_time_ns=raw.exposure_time_ns,
+        clock=raw.clock,
+        receive_time_ns=0,
+        publish_time_ns=0,
+        width=raw.width,
+        height=raw.height,
+        encoding=raw.encoding,
+        data=raw.pixels,
+    )
+    try:
+        return decode_pixels(frame)
+    except WireError as error:
+        raise DamagedPicture(str(error)) from error
 
 
 def _check_shape(raw: RawFrame, camera: Camera) -> None:
@@ -86,11 +102,3 @@ def _check_shape(raw: RawFrame, camera: Camera) -> None:
         raise DriverError(
             f"{said}, calibrated for {camera.width}x{camera.height}; set the camera so, or calibrate again"
         )
-
-
-def _decode(raw: RawFrame) -> U8:
-    decoded = cv2.imdecode(raw.pixels, cv2.IMREAD_COLOR_RGB) if raw.pixels.size else None
-    if decoded is None or decoded.shape != (raw.height, raw.width, 3):
-        found = "no JPEG" if decoded is None else f"a JPEG of {decoded.shape[1]}x{decoded.shape[0]}"
-        raise DamagedPicture(f"camera '{raw.camera}': announced a JPEG of {raw.width}x{raw.height}, delivered {found}")
-    return np.asarray(decoded, np.uint8)

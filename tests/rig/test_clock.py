@@ -59,7 +59,7 @@ def test_a_fast_rig_takes_every_pulse() -> None:
 
 
 def test_a_slow_rig_skips_what_it_must_and_counts_it() -> None:
-    """Busy for 1.25 periods per pulse: late by 0, 1/4 and 1/2 of a period, then one is lost; three of four are taken."""
+    """Busy for 1.25 periods per pulse: late by 0, 1/4 and 1/2 of a period, then one is lost: 3 of 4."""
     pulses = Pulses.at(40.0)
     busy_ns = 31_250_000
     pacer = Pacer(pulses, 0)

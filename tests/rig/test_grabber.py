@@ -33,9 +33,9 @@ class ScriptedDriver:
     topologies: Sequence[Topology] = ()
     fps = 10.0
 
-    def __init__(self, *connections: Sequence[RawFrame | None | Exception] | Exception) -> None:
+    def __init__(self, *connections: Sequence[RawFrame | Exception | None] | Exception) -> None:
         self._connections = deque(connections)
-        self._script: deque[RawFrame | None | Exception] = deque()
+        self._script: deque[RawFrame | Exception | None] = deque()
         self.log: list[str] = []
         self.threads: set[int] = set()
         self.counters: Mapping[str, int] = {"device": 3}
