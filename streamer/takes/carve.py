@@ -1,0 +1,69 @@
+"""Every whole message of a file, whatever has happened to the rest: found by its magic, believed by its checksum.
+
+The structure around the messages is not used, so a cut, a hole or a changed byte costs the messages that it touches and
+no other.
+"""
+
+import mmap
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from streamer.errors import WireError
+from streamer.takes.framing import MAGIC, Keys, extent, read_blob
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A whole message in a file."""
+
+    offset: int
+    """Where its blob begins."""
+    size: int
+    """Bytes of the blob."""
+    keys: Keys
+    """Its keys."""
+    parts: list[memoryview]
+    """Its wire parts: views of a copy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """The place where a message began that is not whole."""
+
+    offset: int
+    """Where its blob begins."""
+    why: str
+    """What is wrong with it."""
+
+
+def carve(path: Path) -> Iterator[Found | Broken]:
+    """Walk through a file and yield what begins with the magic of a message, in order of offset.
+
+    Args:
+        path: a file of a take; it must not change meanwhile.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    if path.stat().st_size == 0:
+        return
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        start = data.find(MAGIC)
+        while start >= 0:
+            item = _take(data, start, path.name)
+            yield item
+            start = data.find(MAGIC, start + (item.size if isinstance(item, Found) else len(MAGIC)))
+
+
+def _take(data: mmap.mmap, start: int, name: str) -> Found | Broken:
+    with memoryview(data) as view:
+        size = extent(view, start)
+        blob = bytes(view[start : start + max(size, 0)])
+    if size < 0:
+        return Broken(start, "cut, or its lengths are damaged")
+    try:
+        keys, parts = read_blob(blob, f"{name} at byte {start}")
+    except WireError as error:
+        return Broken(start, str(error))
+    return Found(start, size, keys, parts)

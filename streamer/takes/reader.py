@@ -1,0 +1,283 @@
+"""Take -> messages, frame sets, meshes. Nothing is read before it is asked for; every message is checked as it is read."""
+
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Self, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamer.calibration import calibration_from_text
+from streamer.channels import CHANNELS
+from streamer.config import SyncConfig
+from streamer.errors import CalibrationError, TakeError
+from streamer.takes import sets
+from streamer.takes.index import ENTRY, Entries, TakeFile
+from streamer.takes.layout import CALIBRATION, CONFIG, TakeInfo, read_info
+from streamer.types import Calibration, Frame, FrameSet, MeshFrame, Topology
+from streamer.wire import Message
+
+FRAME = "frame/"
+
+
+class MeshSequence(Sequence[MeshFrame]):
+    """The meshes of one channel in order of frame id, each read when it is asked for."""
+
+    def __init__(self, take: "Take", entries: Entries, keys: NDArray[np.int64]) -> None:
+        """Order the meshes.
+
+        Args:
+            take: where they are.
+            entries: (F,) their entries.
+            keys: (F, 2) their frame ids and times.
+        """
+        order = np.lexsort((np.arange(len(keys)), keys[:, 0]))
+        self._take, self._entries = take, entries[order]
+        self.frame_ids: NDArray[np.int64] = keys[order, 0]
+        """(F,) frame ids, rising."""
+        self.times_ns: NDArray[np.int64] = keys[order, 1]
+        """(F,) exposure times, ns."""
+
+    def __len__(self) -> int:
+        """Return the number of meshes."""
+        return len(self._entries)
+
+    @overload
+    def __getitem__(self, index: int) -> MeshFrame: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[MeshFrame]: ...
+
+    def __getitem__(self, index: int | slice) -> MeshFrame | list[MeshFrame]:
+        """Read a mesh, or several.
+
+        Raises:
+            TakeError: it is damaged.
+            IndexError: there are not so many.
+        """
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        message = self._take.read(self._entries[index])
+        if not isinstance(message, MeshFrame):
+            raise TakeError(
+                f"{self._take.path}: a mesh channel holds a {type(message).__name__}; run: mien verify {self._take.path}"
+            )
+        return message
+
+
+class Take:
+    """A closed take, open for reading. Reading may happen from several threads.
+
+    Files close when the object is no longer referred to, or at `close`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open a take; see `open_take`."""
+        self.path = path
+        """The folder."""
+        self.info: TakeInfo = read_info(path)
+        """The content of take.json."""
+        if self.info.state == "recording":
+            raise TakeError(
+                f"{path} was not closed: its recorder still runs, or was killed; if killed, run: mien recover {path}"
+            )
+        try:
+            self.calibration: Calibration = calibration_from_text(self._text(CALIBRATION))
+            """The cameras as they were."""
+        except CalibrationError as error:
+            raise TakeError(f"{path / CALIBRATION}: {error}") from error
+        self.config_text: str = self._text(CONFIG)
+        """The effective configuration as it was, TOML."""
+        self._files = [TakeFile(path / info.name, info) for info in self.info.files]
+
+    @cached_property
+    def topics(self) -> Mapping[str, Entries]:
+        """Topic (`frame/<camera>`, `mesh`, ...) to the entries of its messages, in log order."""
+        found: dict[str, list[Entries]] = {}
+        for number, file in enumerate(self._files):
+            for topic, entries in file.index(number).items():
+                found.setdefault(topic, []).append(entries)
+        return {topic: _in_log_order(parts) for topic, parts in sorted(found.items())}
+
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        """Ids of the cameras that have frames here, in rig order."""
+        named = [topic.removeprefix(FRAME) for topic in self.topics if topic.startswith(FRAME)]
+        ids = self.calibration.ids
+        return (*(i for i in ids if i in named), *(n for n in named if n not in ids))
+
+    @property
+    def frame_count(self) -> int:
+        """Number of frames of all cameras."""
+        return sum(len(entries) for topic, entries in self.topics.items() if topic.startswith(FRAME))
+
+    @property
+    def mesh_count(self) -> int:
+        """Number of meshes on channel `mesh`."""
+        return len(self.topics.get("mesh", ()))
+
+    @cached_property
+    def topologies(self) -> Mapping[str, Topology]:
+        """Topology id to topology.
+
+        Raises:
+            TakeError: one is damaged.
+        """
+        messages = (message for _, _, message in self.messages(["topology"]))
+        return {message.id: message for message in messages if isinstance(message, Topology)}
+
+    def read(self, entry: np.void) -> Message:
+        """Read the message of one entry of `topics`.
+
+        Raises:
+            TakeError: it is damaged.
+        """
+        return self._read(entry)[1]
+
+    def messages(self, channels: Iterable[str]) -> Iterator[tuple[str, int, Message]]:
+        """Yield channel, log time in ns, and message, in log order.
+
+        Args:
+            channels: names of `streamer.channels`; `frame` stands for all cameras.
+
+        Raises:
+            TakeError: no such channel, or a message is damaged.
+        """
+        wanted = set(channels)
+        if unknown := sorted(wanted - CHANNELS.keys()):
+            raise TakeError(f"no channel {unknown[0]!r}; a take may hold {', '.join(CHANNELS)}")
+        parts = [entries for topic, entries in self.topics.items() if topic.split("/", 1)[0] in wanted]
+        for entry in _in_log_order(parts):
+            channel, message = self._read(entry)
+            yield channel, int(entry["log_time"]), message
+
+    def frames(self, camera: str | None = None) -> Iterator[Frame]:
+        """Yield the frames of one camera, or of all, in log order.
+
+        Raises:
+            TakeError: no such camera, or a frame is damaged.
+        """
+        if camera is None:
+            yield from (message for _, _, message in self.messages(["frame"]) if isinstance(message, Frame))
+            return
+        entries = self.topics.get(FRAME + camera)
+        if entries is None:
+            raise TakeError(
+                f"{self.path} has no frames of camera {camera!r}; it has {', '.join(self.cameras) or 'none'}"
+            )
+        for row in range(len(entries)):
+            yield self.frame(camera, row)
+
+    def frame(self, camera: str, row: int) -> Frame:
+        """Read the frame of a camera by its number in log order.
+
+        Raises:
+            TakeError: it is damaged.
+            IndexError: there are not so many.
+        """
+        message = self.read(self.topics[FRAME + camera][row])
+        if not isinstance(message, Frame) or message.camera != camera:
+            raise TakeError(f"{self.path}: a message of camera '{camera}' is none; run: mien verify {self.path}")
+        return message
+
+    def keys(self, topic: str) -> NDArray[np.int64]:
+        """Return (M, 2) frame ids and exposure times in ns of a topic, without reading its messages.
+
+        Raises:
+            TakeError: a message is damaged.
+        """
+        entries = self.topics.get(topic)
+        if entries is None:
+            return np.empty((0, 2), np.int64)
+        keys = np.empty((len(entries), 2), np.int64)
+        for number in np.unique(entries["file"]).tolist():
+            mask = entries["file"] == number
+            keys[mask] = self._files[number].keys(entries["offset"][mask])
+        return keys
+
+    def frame_sets(self, sync: SyncConfig | None = None) -> Iterator[FrameSet]:
+        """Yield the frame sets, found from ids and times alone; `waited_ns` is 0.
+
+        Args:
+            sync: matching and policies; if None as the take says, and every set counts.
+
+        Raises:
+            TakeError: a frame is damaged, or a camera with policy `stop` is missing.
+        """
+        config = sync or self.sync
+        yield from sets.frame_sets(self._table(), self.calibration.ids, config, self.frame)
+
+    def count_sets(self) -> int:
+        """Number of frame sets, as the take itself matches; no picture is read."""
+        return len(sets.match_frames(self._table(), self.sync))
+
+    @property
+    def sync(self) -> SyncConfig:
+        """How this take says its frames become sets."""
+        return sets.default_sync(self.info.match, self.info.tolerance_us)
+
+    def meshes(self, channel: str = "mesh") -> MeshSequence:
+        """Return the meshes of a channel (`mesh`, `truth`), ordered by frame id, read when asked for.
+
+        Raises:
+            TakeError: the channel carries no meshes.
+        """
+        if channel not in CHANNELS or CHANNELS[channel].message != "MeshFrame":
+            names = [name for name, known in CHANNELS.items() if known.message == "MeshFrame"]
+            raise TakeError(f"channel {channel!r} carries no meshes; channels that do: {', '.join(names)}")
+        return MeshSequence(self, self.topics.get(channel, np.empty(0, ENTRY)), self.keys(channel))
+
+    def close(self) -> None:
+        """Close the files. Closing twice is allowed."""
+        for file in self._files:
+            file.close()
+
+    def __enter__(self) -> Self:
+        """Return the take."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the files."""
+        self.close()
+
+    def _read(self, entry: np.void) -> tuple[str, Message]:
+        return self._files[int(entry["file"])].message(int(entry["offset"]), int(entry["size"]))
+
+    def _table(self) -> dict[str, NDArray[np.int64]]:
+        return {camera: self.keys(FRAME + camera) for camera in self.cameras if camera in self.calibration.ids}
+
+    def _text(self, name: str) -> str:
+        try:
+            data = (self.path / name).read_bytes()
+        except OSError as error:
+            raise TakeError(
+                f"{self.path / name}: {error.strerror}; restore it or run: mien recover {self.path}"
+            ) from error
+        if zlib.crc32(data) != self.info.checksums.get(name):
+            raise TakeError(
+                f"{self.path / name} has changed since the take was closed; restore it or run: mien recover {self.path}"
+            )
+        return data.decode("utf-8", "replace")
+
+
+def _in_log_order(parts: Sequence[Entries]) -> Entries:
+    entries = np.concatenate([np.empty(0, ENTRY), *parts])
+    return entries[np.lexsort((entries["offset"], entries["file"], entries["log_time"]))]
+
+
+def open_take(path: Path | str) -> Take:
+    """Open a closed take.
+
+    Args:
+        path: its folder.
+
+    Raises:
+        TakeError: not a take, not closed, of another schema, or a file is missing, cut or damaged. The message says which and
+            what to do.
+    """
+    return Take(Path(path))

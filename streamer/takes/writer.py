@@ -1,0 +1,253 @@
+"""Messages -> take. What is on disk depends on the messages alone, never on clocks: offline takes are reproducible."""
+
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from streamer.calibration import calibration_to_text
+from streamer.channels import CHANNELS
+from streamer.config import RecordConfig, SyncConfig
+from streamer.errors import TakeError
+from streamer.takes.disk import AppendFile, replace_file, sync_folder
+from streamer.takes.framing import Buffer, Message, keys_of
+from streamer.takes.layout import CALIBRATION, CONFIG, TakeInfo, TakeLock, check_name, sweep, write_info
+from streamer.takes.mcap_file import Topic
+from streamer.takes.rolling import OpenFile, RollingFiles
+from streamer.types import Calibration, Frame, Topology
+from streamer.wire import encode
+
+
+def topic_of(channel: str, message: Message) -> Topic:
+    """Return where a message goes in the files: frames have one topic per camera."""
+    name = f"{channel}/{message.camera}" if isinstance(message, Frame) else channel
+    return Topic(name, f"mien.{type(message).__name__}")
+
+
+class TakeWriter:
+    """Writes one take into a new folder. Not thread-safe: one thread writes and closes.
+
+    State messages (calibration, topology), which the bus repeats each second, are stored when they change and at the head
+    of every rolled file, so that each file can be read alone.
+
+    Used as a context manager; an error inside the block still closes what was written.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        calibration: Calibration,
+        config_text: str,
+        show: str,
+        slate: str,
+        take: int,
+        record: RecordConfig | None = None,
+        sync: SyncConfig | None = None,
+        name: str = "main",
+        open_file: OpenFile = AppendFile,
+    ) -> None:
+        """Create the folder and open the take.
+
+        Args:
+            path: the take's folder; must not exist, its parents are made.
+            calibration: the cameras; also stored as the first message.
+            config_text: the effective configuration as TOML.
+            show: show name.
+            slate: slate name.
+            take: take number, from 1.
+            record: sizes and periods; defaults if None.
+            sync: how frames of this take become sets; defaults (by frame id) if None.
+            name: of the recorder, the stem of its files.
+            open_file: makes the files; for disks of another kind.
+
+        Raises:
+            TakeError: the folder exists, or cannot be written.
+            ConfigError: show or slate cannot be folder names.
+        """
+        self.path = path
+        sync = sync or SyncConfig()
+        texts = {CALIBRATION: calibration_to_text(calibration).encode(), CONFIG: config_text.encode()}
+        self._info = TakeInfo(
+            show=check_name("show", show),
+            slate=check_name("slate", slate),
+            take=take,
+            state="recording",
+            match=sync.match,
+            tolerance_us=sync.tolerance_us,
+            checksums={file: zlib.crc32(text) for file, text in texts.items()},
+        )
+        self._calibration: Calibration | None = calibration
+        self._messages: dict[str, int] = {}
+        self._drops: dict[str, dict[str, int]] = {}
+        self._states: dict[tuple[str, str], tuple[Message, list[bytes]]] = {}
+        self._closed = False
+        check_name("recorder name", name)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.mkdir()
+        except FileExistsError as error:
+            raise TakeError(f"{path} exists already; give another folder or remove it") from error
+        except OSError as error:
+            raise TakeError(f"{path}: cannot make the folder: {error.strerror}") from error
+        self._lock = TakeLock(path)
+        try:
+            for file, text in texts.items():
+                replace_file(path / file, text)
+            write_info(path, self._info)
+            self._files = RollingFiles(path, name, record or RecordConfig(), open_file)
+            sync_folder(path.parent)
+        except OSError as error:
+            self._lock.release()
+            for left in path.iterdir():
+                left.unlink()
+            path.rmdir()
+            raise TakeError(f"{path}: cannot begin a take: {error.strerror}; free space on this disk") from error
+
+    @property
+    def messages(self) -> Mapping[str, int]:
+        """Messages taken so far, by topic (`frame/<camera>`, `mesh`, ...), states repeated in each file included."""
+        return self._messages
+
+    @property
+    def on_disk(self) -> int:
+        """Messages that have been handed to the system: a killed process does not lose them."""
+        return self._files.written
+
+    def write(self, channel: str, message: Message, log_time_ns: int) -> None:
+        """Add a message. Its arrays are copied and may change afterwards.
+
+        Args:
+            channel: name of a recorded channel.
+            message: the message.
+            log_time_ns: when it was recorded, ns, >= 0; files roll and chunks are flushed by this time.
+
+        Raises:
+            TakeError: the channel is not recorded, the time is negative, the take is closed, or the disk is full: then the
+                take has been closed with everything before it whole.
+            WireError: the message is not sound.
+        """
+        if self._closed:
+            raise TakeError(f"{self.path}: the take is closed")
+        if channel not in CHANNELS or not CHANNELS[channel].recorded or log_time_ns < 0:
+            raise TakeError(f"cannot record channel {channel!r} at log time {log_time_ns}")
+        parts = encode(channel, message)
+        topic = topic_of(channel, message).name
+        taken = self._messages.get(topic, 0)
+        try:
+            self._begin(log_time_ns)
+            if CHANNELS[channel].delivery == "state":
+                self._put_state(channel, message, parts, log_time_ns)
+            else:
+                self._put(channel, message, parts, log_time_ns)
+        except OSError as error:
+            if self._messages.get(topic, 0) == taken:
+                self.count_drop(topic, "disk-full")
+            self._rescue(error)
+
+    def flush(self) -> None:
+        """Hand everything to the system now.
+
+        Raises:
+            TakeError: the disk is full; the take has been closed.
+        """
+        if self._closed:
+            return
+        try:
+            self._files.flush()
+        except OSError as error:
+            self._rescue(error)
+
+    def count_drop(self, topic: str, reason: str, count: int = 1) -> None:
+        """Enter messages that are not in this take into its ledger."""
+        reasons = self._drops.setdefault(topic, {})
+        reasons[reason] = reasons.get(reason, 0) + count
+
+    def close(self, stopped: str = "") -> None:
+        """Finish the files and mark the take as closed. Closing twice is allowed.
+
+        Args:
+            stopped: why the recorder stopped by itself, if it did.
+
+        Raises:
+            TakeError: the disk is full or broken; everything written before is whole.
+        """
+        if self._closed:
+            return
+        try:
+            self._begin(0)
+            self._files.finish()
+            self._files.release_reserve()
+            self._seal(stopped)
+        except OSError as error:
+            self._rescue(error)
+
+    def __enter__(self) -> Self:
+        """Return the writer."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the take."""
+        self.close("" if error is None else f"{type(error).__name__}: {error}")
+
+    def _begin(self, log_time_ns: int) -> None:
+        """Store the calibration as the first message; roll when it is time, with all states at the head."""
+        if self._calibration is not None:
+            calibration, self._calibration = self._calibration, None
+            self._put_state("calibration", calibration, encode("calibration", calibration), log_time_ns)
+        elif self._files.due(log_time_ns):
+            self._files.roll()
+            for (channel, _), (message, parts) in self._states.items():
+                self._put(channel, message, parts, log_time_ns)
+
+    def _put_state(self, channel: str, message: Message, parts: Sequence[Buffer], log_time_ns: int) -> None:
+        key = (channel, message.id if isinstance(message, Topology) else "")
+        content = [bytes(part) for part in parts]
+        if key not in self._states or self._states[key][1] != content:
+            self._states[key] = (message, content)
+            self._put(channel, message, content, log_time_ns)
+
+    def _put(self, channel: str, message: Message, parts: Sequence[Buffer], log_time_ns: int) -> None:
+        topic = topic_of(channel, message)
+        self._messages[topic.name] = self._messages.get(topic.name, 0) + 1
+        sequence = message.sequence if isinstance(message, Frame) else 0
+        self._files.add(topic, keys_of(message, log_time_ns), sequence, parts)
+
+    def _seal(self, stopped: str) -> None:
+        closed = replace(
+            self._info,
+            state="closed",
+            files=tuple(self._files.files),
+            messages=dict(sorted(self._messages.items())),
+            drops=self._drops,
+            stopped=stopped,
+        )
+        write_info(self.path, closed)
+        self._end()
+
+    def _end(self) -> None:
+        self._closed = True
+        self._files.close()
+        sweep(self.path)
+        self._lock.release()
+
+    def _rescue(self, error: OSError) -> None:
+        for topic, count in self._files.rescue().items():
+            self._messages[topic] -= count
+            self.count_drop(topic, "disk-full", count)
+        reason = error.strerror or str(error)
+        try:
+            self._seal(f"{reason} after {self.on_disk} messages")
+        except OSError as second:
+            self._end()
+            raise TakeError(
+                f"{self.path}: {reason}; all {self.on_disk} messages before it are whole, but take.json could not be written "
+                f"({second.strerror}); free space, then run: mien recover {self.path}"
+            ) from error
+        raise TakeError(
+            f"{self.path}: {reason}; the take is closed and holds all {self.on_disk} messages before it; free space on this disk"
+        ) from error
