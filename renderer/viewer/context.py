@@ -1,0 +1,64 @@
+"""OpenGL contexts and programs: headless through EGL, or of the window that is current."""
+
+import sys
+from functools import cache
+from importlib import resources
+
+import moderngl
+
+from streamer.errors import GraphicsError
+
+PACKAGES = "libegl1 libgl1-mesa-dri libgles2"
+"""Debian packages that draw without a screen or a GPU."""
+
+
+def headless_context() -> moderngl.Context:
+    """Open an OpenGL 3.3 context that needs no display. It belongs to the calling thread; release it when done.
+
+    Raises:
+        GraphicsError: EGL or a driver for it is missing.
+    """
+    backend = {"backend": "egl"} if sys.platform == "linux" else {}
+    try:
+        return moderngl.create_context(require=330, standalone=True, **backend)
+    except Exception as error:  # glcontext raises nothing more specific
+        hint = f"; on Debian: sudo apt-get install {PACKAGES}" if backend else "; update the graphics driver"
+        raise GraphicsError(f"no OpenGL 3.3 without a display ({error}){hint}") from error
+
+
+def window_context() -> moderngl.Context:
+    """Wrap the context that a window made current.
+
+    Raises:
+        GraphicsError: it is older than OpenGL 3.3.
+    """
+    try:
+        return moderngl.create_context(require=330)
+    except Exception as error:  # glcontext raises nothing more specific
+        raise GraphicsError(f"the window has no OpenGL 3.3 ({error}); use --snapshot, --video or --web") from error
+
+
+@cache
+def _source(name: str) -> str:
+    return resources.files("renderer.viewer").joinpath("shaders", name).read_text("utf-8")
+
+
+def build_program(
+    context: moderngl.Context, vertex: str, fragment: str = "", geometry: str = "", include: str = "", define: str = ""
+) -> moderngl.Program:
+    """Compile a program from the files in `shaders/`.
+
+    Args:
+        context: where it will run.
+        vertex: file of the vertex stage.
+        fragment: file of the fragment stage; empty: the program only transforms vertices.
+        geometry: file of the geometry stage, if there is one.
+        include: file put before the fragment stage.
+        define: macro that all stages see.
+    """
+    head = "#version 330 core\n" + (f"#define {define}\n" if define else "")
+    return context.program(
+        vertex_shader=head + _source(vertex),
+        fragment_shader=head + (_source(include) if include else "") + _source(fragment) if fragment else None,
+        geometry_shader=head + _source(geometry) if geometry else None,
+    )
