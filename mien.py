@@ -9,13 +9,14 @@ import argparse
 import importlib
 import json
 import os
+import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from inference.config import InferenceConfig
 from renderer.config import ViewConfig
@@ -25,6 +26,14 @@ from streamer.config_text import to_toml
 from streamer.errors import MienError
 from streamer.leash import follow
 
+if TYPE_CHECKING:
+    from streamer.doctor import Check
+
+GL_PROBE = """
+from renderer.viewer.context import headless_context
+context = headless_context()
+print(f"OpenGL {context.version_code / 100:.1f} without a screen on {context.info['GL_RENDERER']}")
+"""
 ROOMS = ("rig", "streamer", "inference", "renderer")
 SECTIONS = {
     "rig": RigConfig,
@@ -151,7 +160,8 @@ def _add_own_verbs(verbs: Verbs, common: argparse.ArgumentParser) -> None:
 
 
 def _demo(args: argparse.Namespace) -> int:
-    from streamer.demo import DemoOptions, run_demo, summary
+    from streamer.demo import DemoOptions, run_demo
+    from streamer.report import summary
 
     settings: Settings = args.load()
     options = DemoOptions(out=args.out, seconds=args.seconds, headless=args.headless, web=args.web)
@@ -175,9 +185,37 @@ def _doctor(args: argparse.Namespace) -> int:
     from streamer import doctor
 
     settings: Settings = args.load()
-    checks = doctor.examine(settings)
+    checks = [*doctor.examine(settings.bus, settings.record), *_room_checks(settings.inference)]
     print(json.dumps(doctor.as_json(checks)) if args.json else doctor.as_text(checks))
     return 1 if any(check.state == "fail" for check in checks) else 0
+
+
+def _room_checks(inference: InferenceConfig) -> list["Check"]:
+    """Check what single rooms know: OpenGL without a screen, the model, the engine at its precision."""
+    from inference.engines import open_engine
+    from inference.model_store import load_model
+    from streamer.doctor import Check
+
+    # In a process of its own: a broken graphics driver may take the process down.
+    probe = subprocess.run([sys.executable, "-c", GL_PROBE], capture_output=True, text=True, timeout=60, check=False)
+    words = (probe.stdout if probe.returncode == 0 else probe.stderr).strip().splitlines() or ["the driver crashed"]
+    checks = [Check("graphics", "ok", words[-1])]
+    if probe.returncode:
+        checks = [Check("graphics", "fail", words[-1], "run: sh requirements/system.sh .venv/bin/python")]
+    try:
+        model = load_model(inference.model)
+        found = f"{inference.model}: {model.topology.vertex_count} vertices, at {model.folder}"
+        checks.append(Check("model", "ok", found))
+        engine = open_engine(inference.engine, threads=inference.threads)
+        graphs = {
+            engine.compile(graph.path, precision=inference.precision if graph.precision == "net" else "f32").precision
+            for graph in model.graphs.values()
+        }
+        checks.append(Check("engine", "ok", f"{engine.name}, compiled in {' and '.join(sorted(graphs))}"))
+    except MienError as error:
+        name = "engine" if len(checks) > 1 else "model"
+        checks.append(Check(name, "fail", str(error), "correct [inference], or run: mien model list"))
+    return checks
 
 
 if __name__ == "__main__":

@@ -48,14 +48,14 @@ class Tally:
     compared: int = 0
     """Meshes whose truth was there and had the same topology."""
     health: dict[str, list[Health]] = field(default_factory=dict)
-    """Process name to its beats."""
+    """Process name to the last beat of each of its lives."""
     _meshes: dict[int, MeshFrame] = field(default_factory=dict)
     _truths: dict[int, MeshFrame] = field(default_factory=dict)
 
     def add(self, channel: str, message: object) -> None:
         """Take one message; what is neither mesh, truth nor health is ignored."""
         if isinstance(message, Health):
-            self.health.setdefault(message.process, []).append(message)
+            add_beat(self.health.setdefault(message.process, []), message)
         elif isinstance(message, MeshFrame) and channel == "mesh":
             self._add_mesh(message)
             self._compare(message.frame_id, self._meshes, message, self._truths)
@@ -81,6 +81,22 @@ class Tally:
             bins = np.minimum(distance / ERROR_STEP_M, ERROR_BINS - 1).astype(np.int64)
             self.errors += np.bincount(bins, minlength=ERROR_BINS)
             self.compared += 1
+
+
+def add_beat(lives: list[Health], beat: Health) -> None:
+    """Keep the last beat of each life of a process: a counter that falls means that it was started again.
+
+    Args:
+        lives: extended or updated in place; in order of time.
+        beat: the next one; older than the last: it is left out.
+    """
+    if not lives:
+        lives.append(beat)
+    elif beat.time_ns >= lives[-1].time_ns:
+        if all(beat.counters.get(key, 0) >= count for key, count in lives[-1].counters.items()):
+            lives[-1] = beat
+        else:
+            lives.append(beat)
 
 
 def frames_account(node: Sequence[Health], infer: Sequence[Health]) -> dict[str, Any]:
@@ -194,14 +210,10 @@ def summary(report: Mapping[str, Any]) -> str:
 
 
 def _lives(beats: Sequence[Health]) -> list[Mapping[str, int]]:
-    """Last counters of each life of a process: a counter that falls means that it was started again."""
-    lives: list[Mapping[str, int]] = []
+    lives: list[Health] = []
     for beat in sorted(beats, key=lambda b: b.time_ns):
-        if lives and all(beat.counters.get(key, 0) >= count for key, count in lives[-1].items()):
-            lives[-1] = beat.counters
-        else:
-            lives.append(beat.counters)
-    return lives
+        add_beat(lives, beat)
+    return [life.counters for life in lives]
 
 
 def _total(counters: Mapping[str, int], prefix: str) -> int:

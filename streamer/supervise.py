@@ -146,6 +146,15 @@ class Supervisor:
         """How often each process failed after it had been ready."""
         return {name: len(child.failures_s) for name, child in self._children.items()}
 
+    @property
+    def stop_order(self) -> tuple[str, ...]:
+        """Names in the order of the stop: sources before sinks."""
+        return tuple(reversed(self._children))
+
+    def log(self, name: str) -> Path:
+        """Return the log file of a process."""
+        return self._children[name].log
+
     def pid(self, name: str) -> int | None:
         """Return the process id, or None while it does not run."""
         process = self._children[name].process
@@ -211,7 +220,7 @@ class Supervisor:
 
     def close(self) -> None:
         """Stop all processes that still run, the last one first, and let the leash go. May be called again."""
-        for name in reversed(self._children):
+        for name in self.stop_order:
             self.stop(name)
         self._leash.close()
 

@@ -1,0 +1,112 @@
+"""`mien demo`: the whole house on one machine, every process its own, and a report of what it did."""
+
+import contextlib
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from streamer.channels import PORTS
+from streamer.config import BusConfig
+from streamer.errors import ProcessError
+from streamer.live import HealthBoard, Say, conduct, free_ports, plan, view_arguments
+from streamer.processes import Stop
+from streamer.report import Tally, build_report, require_closed, write_report
+from streamer.supervise import Supervisor
+from streamer.takes import open_take
+
+HEADLESS_SECONDS = 20.0
+
+
+class DemoSettings(Protocol):
+    """What the demo reads of the settings."""
+
+    @property
+    def bus(self) -> BusConfig:
+        """Only the host and keys are used: the demo takes free ports."""
+
+    @property
+    def inference(self) -> Any:
+        """`model` and `engine`, for the report."""
+
+    @property
+    def text(self) -> str:
+        """The effective configuration as TOML."""
+
+
+@dataclass(frozen=True, slots=True)
+class DemoOptions:
+    """What `mien demo` was asked for."""
+
+    out: Path | None = None
+    """New or empty folder for everything that the demo leaves; None: the next free `out/demo_<nnn>`."""
+    seconds: float | None = None
+    """Length of the performance, s; None: 20 headless, else until the viewer is closed or Ctrl-C."""
+    headless: bool = False
+    """Open nothing; leave a snapshot and a video."""
+    web: bool = False
+    """The browser view even where there is a display."""
+
+
+def run_demo(settings: DemoSettings, options: DemoOptions, *, say: Say) -> dict[str, Any]:
+    """Run the demo; leaves `take/`, `report.json`, `logs/`, and headless also `snapshot.png` and `demo.mp4`.
+
+    Returns:
+        The report.
+
+    Raises:
+        ProcessError: the folder is in use, a process could not be kept running, or frames do not add up.
+        TakeError: the recorder left no readable take.
+    """
+    out = _prepare(options.out)
+    (out / "config.toml").write_text(settings.text, "utf-8")
+    *bus_ports, web_port = free_ports(len(PORTS) + 1, settings.bus.host)
+    ports = {f"{role}_port": port for role, port in zip(PORTS, bus_ports, strict=True)}
+    bus = dataclasses.replace(settings.bus, nodes=(), infer="", **ports)
+    config = ["--config", str(out / "config.toml"), "--set", "bus.nodes=[]", "--set", "bus.infer=''"]
+    for key, port in (*(("bus." + key, port) for key, port in ports.items()), ("view.web_port", web_port)):
+        config += ["--set", f"{key}={port}"]
+    seconds = options.seconds or (HEADLESS_SECONDS if options.headless else None)
+    view: tuple[str, ...]
+    if options.headless:
+        view = ("--headless", "--snapshot", str(out / "snapshot.png"), "--video", str(out / "demo.mp4"))
+    else:
+        view = view_arguments(web_port, web=options.web, say=say)
+    node = ("--seconds", f"{seconds:g}") if seconds else ()
+    specs = plan(bus, tuple(config), node=node, record=("--out", str(out / "take")), view=view)
+    say(f"starting {', '.join(spec.name for spec in specs)}; everything goes to {out}")
+    with Stop() as stop, HealthBoard(bus, ("node", "infer", "record")) as board:
+        with Supervisor(specs, logs=out / "logs", last_beat_ns=board.ready_ns) as supervisor:
+            conduct(supervisor, board, stop, seconds=None, say=say)
+        report = _report(out, settings, board, dict(supervisor.restarts))
+    write_report(report, out / "report.json")
+    require_closed(report["frames"])
+    return report
+
+
+def _prepare(wanted: Path | None) -> Path:
+    """Make the folder of the run; one that holds anything is refused, so that nothing is overwritten."""
+    if wanted is None:
+        number = 1
+        while True:
+            out = Path("out") / f"demo_{number:03d}"
+            with contextlib.suppress(FileExistsError):
+                out.mkdir(parents=True)
+                return out
+            number += 1
+    if wanted.exists() and (not wanted.is_dir() or any(wanted.iterdir())):
+        raise ProcessError(f"{wanted} is not empty; give another folder with --out, or remove it")
+    wanted.mkdir(parents=True, exist_ok=True)
+    return wanted
+
+
+def _report(out: Path, settings: DemoSettings, board: HealthBoard, restarts: dict[str, int]) -> dict[str, Any]:
+    tally = Tally()
+    for channel, _log_time_ns, message in open_take(out / "take").messages(["mesh", "truth", "health"]):
+        tally.add(channel, message)
+    for lives in board.lives.values():  # the last counts of a process may come after the recorder's last word
+        for beat in lives:
+            tally.add("health", beat)
+    return build_report(
+        tally, engine=settings.inference.engine, model=settings.inference.model, restarts=restarts
+    ) | {"out": str(out)}

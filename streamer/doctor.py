@@ -1,0 +1,161 @@
+"""Checks of the machine, each with a remedy. What only one room knows (engine, graphics) the command line adds."""
+
+import dataclasses
+import errno
+import os
+import re
+import shutil
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, requires, version
+from multiprocessing import shared_memory
+from pathlib import Path
+from typing import Any, Literal
+
+from streamer.config import BusConfig, RecordConfig
+
+WRITE_MB = 64
+NEEDED_MB_PER_S = 50.0
+"""Eight JPEG cameras of 640x480 at 30 fps write less than a third of this."""
+REQUIREMENT = re.compile(r"([\w.-]+)==([\w.+]+)(?:\s*;\s*extra\s*==\s*[\"'](\w+)[\"'])?")
+"""All that pyproject.toml of Mien writes; its test holds that."""
+RING_MB = 64.0
+"""Shared memory that a default rig takes, with room."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One line of the doctor."""
+
+    name: str
+    """What was looked at."""
+    state: Literal["ok", "warn", "fail"]
+    """`fail`: the demo cannot run; `warn`: something less than all works."""
+    found: str
+    """What is the case."""
+    remedy: str = ""
+    """What to do, empty if all is well."""
+
+
+def python() -> Check:
+    """Name the Python that runs; pip refuses one that is too old."""
+    return Check("python", "ok", f"Python {sys.version.split()[0]} at {sys.executable}")
+
+
+def packages() -> list[Check]:
+    """Check that every package stands at the version that Mien names; extras only warn."""
+    try:
+        wanted = [match.groups("") for text in requires("mien") or () if (match := REQUIREMENT.fullmatch(text))]
+    except PackageNotFoundError:
+        return [Check("packages", "fail", "Mien itself is not installed", "run: pip install -e . (or make demo)")]
+    checks = []
+    for extra in ("", "view", "train"):
+        trouble = [line for name, pin, its in wanted if its == extra for line in _package(name, pin)]
+        name = f"packages[{extra}]" if extra else "packages"
+        what = f"mien[{extra}]" if extra else "mien"
+        remedy = f"run: pip install '{what}', or make {'test' if extra == 'train' else 'demo'}" if trouble else ""
+        state: Literal["ok", "warn", "fail"] = ("warn" if extra else "fail") if trouble else "ok"
+        checks.append(Check(name, state, "; ".join(trouble) or "all at their pinned versions", remedy))
+    return checks
+
+
+def _package(name: str, pin: str) -> list[str]:
+    try:
+        found = version(name)
+    except PackageNotFoundError:
+        return [f"{name} is missing"]
+    return [] if found.partition("+")[0] == pin else [f"{name} {found} instead of {pin}"]
+
+
+def ports(bus: BusConfig) -> Check:
+    """Check that the ports of `[bus]` can be bound."""
+    taken = []
+    for name in ("node_port", "infer_port", "record_port", "demo_port"):
+        port = getattr(bus, name)
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((bus.host, port))
+            except OSError as error:
+                why = "in use" if error.errno == errno.EADDRINUSE else os.strerror(error.errno or 0)
+                taken.append(f"bus.{name} = {port} is {why}")
+    if taken:
+        remedy = "stop the program that holds it, or move it: --set bus.node_port=PORT (mien demo finds free ports)"
+        return Check("ports", "warn", "; ".join(taken), remedy)
+    return Check("ports", "ok", f"those of [bus] are free on {bus.host}")
+
+
+def disk(record: RecordConfig) -> list[Check]:
+    """Check space and speed of the disk that takes go to. Writes and removes a file of 64 MB."""
+    folder = Path(record.directory).absolute()
+    while not folder.is_dir():
+        folder = folder.parent
+    free_gb = shutil.disk_usage(folder).free / 1e9
+    space = Check("disk space", "ok", f"{free_gb:.1f} GB free at {folder}")
+    if free_gb < record.min_free_gb:
+        remedy = f"free some: recording needs record.min_free_gb = {record.min_free_gb:g}"
+        return [dataclasses.replace(space, state="fail", remedy=remedy)]
+    try:
+        rate = _write_rate(folder)
+    except OSError as error:
+        remedy = "set record.directory to another folder"
+        return [space, Check("disk speed", "fail", f"{folder}: {error.strerror}", remedy)]
+    speed = Check("disk speed", "ok", f"{rate:.0f} MB/s written and synchronised at {folder}")
+    if rate < NEEDED_MB_PER_S:
+        remedy = "set record.directory to a faster disk, or record.queue_mb higher"
+        speed = dataclasses.replace(speed, state="warn", remedy=remedy)
+    return [space, speed]
+
+
+def _write_rate(folder: Path) -> float:
+    block = os.urandom(1 << 20)
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=".mien-doctor-") as file:
+        begin = time.perf_counter()
+        for _ in range(WRITE_MB):
+            file.write(block)
+        file.flush()
+        os.fsync(file.fileno())
+        return WRITE_MB * len(block) / 1e6 / (time.perf_counter() - begin)
+
+
+def memory(bus: BusConfig) -> Check:
+    """Check that shared memory works and has room for the rings."""
+    if not bus.shared_memory:
+        return Check("shared memory", "ok", "not used (bus.shared_memory = false)")
+    try:
+        segment = shared_memory.SharedMemory(create=True, size=1 << 20)
+    except OSError as error:
+        return Check("shared memory", "fail", f"cannot be made: {error.strerror}", "set bus.shared_memory = false")
+    segment.close()
+    segment.unlink()
+    pool = Path("/dev/shm")
+    if pool.is_dir() and (free_mb := shutil.disk_usage(pool).free / 1e6) < RING_MB:
+        remedy = "make /dev/shm larger (docker run --shm-size=1g), or set bus.shared_memory = false"
+        return Check("shared memory", "warn", f"only {free_mb:.0f} MB free in {pool}", remedy)
+    return Check("shared memory", "ok", "works")
+
+
+def examine(bus: BusConfig, record: RecordConfig) -> list[Check]:
+    """Run every check of this file."""
+    return [python(), *packages(), ports(bus), *disk(record), memory(bus)]
+
+
+def as_text(checks: Sequence[Check]) -> str:
+    """Return one line per check, and the remedy below it."""
+    width = max(len(check.name) for check in checks)
+    lines = []
+    for check in checks:
+        lines.append(f"{check.state:<4}  {check.name:<{width}}  {check.found}")
+        if check.remedy:
+            lines.append(f"      {'':<{width}}  -> {check.remedy}")
+    return "\n".join(lines)
+
+
+def as_json(checks: Iterable[Check]) -> dict[str, Any]:
+    """Return `ok` and the checks, for `--json`."""
+    listed = [dataclasses.asdict(check) for check in checks]
+    return {"ok": all(check["state"] != "fail" for check in listed), "checks": listed}
