@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from streamer.channels import PORTS
 from streamer.config import BusConfig
 from streamer.errors import ProcessError
 from streamer.live import HealthBoard, Say, conduct, free_ports, plan, view_arguments
@@ -60,12 +59,20 @@ def run_demo(settings: DemoSettings, options: DemoOptions, *, say: Say) -> dict[
     """
     out = _prepare(options.out)
     (out / "config.toml").write_text(settings.text, "utf-8")
-    *bus_ports, web_port = free_ports(len(PORTS) + 1, settings.bus.host)
-    ports = {f"{role}_port": port for role, port in zip(PORTS, bus_ports, strict=True)}
-    bus = dataclasses.replace(settings.bus, nodes=(), infer="", **ports)
+    web_port, node_port, infer_port, record_port, demo_port = free_ports(5, settings.bus.host)
+    bus = dataclasses.replace(
+        settings.bus,
+        nodes=(),
+        infer="",
+        node_port=node_port,
+        infer_port=infer_port,
+        record_port=record_port,
+        demo_port=demo_port,
+    )
     config = ["--config", str(out / "config.toml"), "--set", "bus.nodes=[]", "--set", "bus.infer=''"]
-    for key, port in (*(("bus." + key, port) for key, port in ports.items()), ("view.web_port", web_port)):
-        config += ["--set", f"{key}={port}"]
+    for key in ("node_port", "infer_port", "record_port", "demo_port"):
+        config += ["--set", f"bus.{key}={getattr(bus, key)}"]
+    config += ["--set", f"view.web_port={web_port}"]
     seconds = options.seconds or (HEADLESS_SECONDS if options.headless else None)
     view: tuple[str, ...]
     if options.headless:
