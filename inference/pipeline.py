@@ -249,7 +249,7 @@ class Pipeline(Generic[Item, Half, Result]):
             )
             free_ns = end_ns
             with self._changed:
-                self._busy_since_ns: int | None = None
+                self._busy_since_ns = None
                 if error is None:
                     self._pace.observe(flight.prepare_end_ns - flight.prepare_start_ns, end_ns - start_ns)
                 self._changed.notify_all()
