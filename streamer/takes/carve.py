@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from streamer.channels import CHANNELS
 from streamer.errors import WireError
-from streamer.takes.framing import MAGIC, Keys, extent, read_blob
+from streamer.takes.framing import HEAD, MAGIC, MAX_PARTS, Keys, extent, read_blob
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,8 @@ class Broken:
     """Where its blob begins."""
     why: str
     """What is wrong with it."""
+    channel: str
+    """The channel that it says it is of, `message` if it cannot tell."""
 
 
 def carve(path: Path) -> Iterator[Found | Broken]:
@@ -61,9 +64,21 @@ def _take(data: mmap.mmap, start: int, name: str) -> Found | Broken:
         size = extent(view, start)
         blob = bytes(view[start : start + max(size, 0)])
     if size < 0:
-        return Broken(start, "cut, or its lengths are damaged")
+        return Broken(
+            start, f"{name} at byte {start}: a message is cut or its lengths are damaged", _channel(data, start)
+        )
     try:
         keys, parts = read_blob(blob, f"{name} at byte {start}")
     except WireError as error:
-        return Broken(start, str(error))
+        return Broken(start, str(error), _channel(data, start))
     return Found(start, size, keys, parts)
+
+
+def _channel(data: mmap.mmap, start: int) -> str:
+    """Read the topic of a message that is not whole: its first part, behind the lengths."""
+    if len(data) - start < HEAD.size:
+        return "message"
+    first = start + HEAD.size + 8 * min(HEAD.unpack_from(data, start)[2], MAX_PARTS)
+    topic, _, _ = data[first : first + 64].partition(b"\0")
+    name = topic.decode("ascii", "replace")
+    return name if name in CHANNELS else "message"

@@ -156,7 +156,7 @@ class TakeFile:
         rows: dict[str, list[tuple[int, int, int, int]]] = {}
         for item in carve(self.path):
             if not isinstance(item, Found):
-                raise self._damaged(f"{self.path} at byte {item.offset}: {item.why}")
+                raise self._damaged(f"{self.path.parent}: {item.why}")
             channel, message = decode(item.parts)
             topic = f"{channel}/{message.camera}" if isinstance(message, Frame) else channel
             rows.setdefault(topic, []).append((item.keys.log_time_ns, number, item.offset, item.size))

@@ -13,7 +13,7 @@ from streamer.config import RecordConfig, SyncConfig
 from streamer.errors import TakeError
 from streamer.takes.disk import AppendFile, replace_file, sync_folder
 from streamer.takes.framing import Buffer, Message, keys_of
-from streamer.takes.layout import CALIBRATION, CONFIG, TakeInfo, TakeLock, check_name, sweep, write_info
+from streamer.takes.layout import CALIBRATION, CONFIG, TakeInfo, TakeLock, check_name, read_info, sweep, write_info
 from streamer.takes.mcap_file import Topic
 from streamer.takes.rolling import OpenFile, RollingFiles
 from streamer.types import Calibration, Frame, Topology
@@ -183,6 +183,17 @@ class TakeWriter:
             self._seal(stopped)
         except OSError as error:
             self._rescue(error)
+
+    def rewrite_ledger(self) -> None:
+        """Enter drops that were counted after the take was closed into its take.json.
+
+        Raises:
+            TakeError: it cannot be written.
+        """
+        try:
+            write_info(self.path, replace(read_info(self.path), drops=self._drops))
+        except OSError as error:
+            raise TakeError(f"{self.path}: the drop ledger cannot be written: {error.strerror}") from error
 
     def __enter__(self) -> Self:
         """Return the writer."""

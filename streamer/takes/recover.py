@@ -1,0 +1,204 @@
+"""A take whose recorder was killed, or whose files were cut or damaged, becomes whole again: every whole message stays."""
+
+import os
+import tomllib
+import zlib
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from streamer.calibration import calibration_from_text, calibration_to_text
+from streamer.config import SyncConfig
+from streamer.errors import CalibrationError, TakeError, WireError
+from streamer.takes.carve import Found, carve
+from streamer.takes.disk import AppendFile, replace_file, sync_folder
+from streamer.takes.layout import (
+    CALIBRATION,
+    CONFIG,
+    FileInfo,
+    TakeInfo,
+    TakeLock,
+    read_info,
+    sweep,
+    take_number,
+    write_info,
+)
+from streamer.takes.mcap_file import McapFile
+from streamer.takes.verify import Progress, Report, check_file, verify_take
+from streamer.takes.writer import topic_of
+from streamer.types import Calibration, Frame
+from streamer.wire import decode
+
+CHUNK_BYTES = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Salvage:
+    """What came out of one file."""
+
+    file: FileInfo
+    messages: Mapping[str, int]
+    lost: Mapping[str, int]
+    calibration: Calibration | None
+
+
+def recover_take(path: Path, on_progress: Progress | None = None) -> Report:
+    """Make a take whole: rewrite what is cut or damaged, index it, and close the take.
+
+    A file is replaced only by a new one that has been written, synced and checked; until then the old one stands, so recovery
+    itself may be killed and repeated. A take that is whole is left alone.
+
+    Args:
+        path: the take's folder.
+        on_progress: called after each file, in bytes.
+
+    Returns:
+        The report of the take as it is now, with what was lost.
+
+    Raises:
+        TakeError: not a folder, still being written, no calibration is left anywhere in it, of another schema, or the disk
+            has no room for the new file.
+    """
+    if not path.is_dir():
+        raise TakeError(f"{path}: no such folder")
+    if not any(path.glob("*.mcap")) and not (path / "take.json").exists():
+        raise TakeError(f"{path} is not a take: it holds neither take.json nor an .mcap file")
+    lock = TakeLock(path)
+    try:
+        sweep(path)
+        before = verify_take(path)
+        if before.ok:
+            return before
+        _repair(path, on_progress)
+    except OSError as error:
+        sweep(path)
+        raise TakeError(
+            f"{path}: {error.strerror}; nothing was lost, free space on this disk and recover again"
+        ) from error
+    finally:
+        lock.release()
+    return verify_take(path)
+
+
+def _repair(path: Path, on_progress: Progress | None) -> None:
+    try:
+        old: TakeInfo | None = read_info(path)
+    except TakeError as error:
+        if "schema" in str(error):
+            raise
+        old = None
+    named = {file.name: file for file in old.files} if old else {}
+    files = sorted(path.glob("*.mcap"))
+    total, done = sum(file.stat().st_size for file in files), 0
+    salvaged = []
+    for file in files:
+        done += file.stat().st_size
+        salvaged.append(_salvage(file, named.get(file.name)))
+        if on_progress is not None:
+            on_progress(done, total)
+    lost = Counter(old.lost if old else {})
+    messages: Counter[str] = Counter()
+    for item in salvaged:
+        lost.update(item.lost)
+        messages.update(item.messages)
+    for name in named.keys() - {file.name for file in files}:
+        lost["file"] += 1
+        lost["message"] += named[name].messages
+    _restore_texts(path, old, [item.calibration for item in salvaged if item.calibration is not None], lost)
+    info = replace(
+        old or _guess(path),
+        state="recovered",
+        files=tuple(item.file for item in salvaged),
+        messages=dict(sorted(messages.items())),
+        lost={kind: count for kind, count in sorted(lost.items()) if count},
+        checksums={name: zlib.crc32((path / name).read_bytes()) for name in (CALIBRATION, CONFIG)},
+    )
+    write_info(path, info)
+
+
+def _salvage(file: Path, known: FileInfo | None) -> _Salvage:
+    """Rewrite a file with every whole message of it, unless it is whole."""
+    whole = not check_file(file)
+    messages: Counter[str] = Counter()
+    lost: Counter[str] = Counter()
+    calibration: Calibration | None = None
+    fresh = None if whole else AppendFile(file.with_name(f".{file.name}.partial"))
+    try:
+        mcap = None if fresh is None else McapFile(fresh, CHUNK_BYTES)
+        for item in carve(file):
+            if not isinstance(item, Found):
+                lost[item.channel] += 1
+                continue
+            try:
+                channel, message = decode(item.parts)
+            except WireError:  # its checksum is right, so it was written by something that is not this Mien
+                lost["message"] += 1
+                continue
+            topic = topic_of(channel, message)
+            messages[topic.name] += 1
+            if isinstance(message, Calibration) and calibration is None:
+                calibration = message
+            if mcap is not None:
+                mcap.add(topic, item.keys, message.sequence if isinstance(message, Frame) else 0, item.parts)
+        if mcap is not None and fresh is not None:
+            mcap.finish()
+            fresh.sync()
+    finally:
+        if fresh is not None:
+            fresh.close()
+    if known is not None:  # what left no trace at all, beyond what was seen to be broken
+        lost["message"] += max(known.messages - messages.total() - lost.total(), 0)
+    if fresh is not None:
+        if problems := check_file(fresh.path):
+            raise TakeError(
+                f"{file}: the new file reads back wrong ({problems[0]}); the old one stands, check this disk"
+            )
+        os.replace(fresh.path, file)
+        sync_folder(file.parent)
+    return _Salvage(FileInfo(file.name, file.stat().st_size, messages.total()), messages, lost, calibration)
+
+
+def _restore_texts(path: Path, old: TakeInfo | None, found: list[Calibration], lost: Counter[str]) -> None:
+    """Bring calibration.toml back from the messages if it is gone or changed; config.toml stands as it is."""
+    checksums = old.checksums if old else {}
+    file = path / CALIBRATION
+    if not _intact(file, checksums.get(CALIBRATION)):
+        if found:
+            replace_file(file, calibration_to_text(found[0]).encode())
+        elif not file.is_file():
+            raise TakeError(f"{path} holds no calibration any more; put the rig's calibration there as {CALIBRATION}")
+        else:
+            lost[CALIBRATION] += 1
+    try:
+        calibration_from_text(file.read_text("utf-8"), str(file))
+    except (CalibrationError, UnicodeDecodeError) as error:
+        raise TakeError(f"{file} cannot be used ({error}); put the rig's calibration there") from error
+    config = path / CONFIG
+    if not config.is_file():
+        replace_file(config, b"")
+        lost[CONFIG] += 1
+    elif not _intact(config, checksums.get(CONFIG, zlib.crc32(config.read_bytes()))):
+        lost[CONFIG] += 1
+
+
+def _intact(file: Path, checksum: int | None) -> bool:
+    return file.is_file() and zlib.crc32(file.read_bytes()) == checksum
+
+
+def _guess(path: Path) -> TakeInfo:
+    """Return what the folder itself says of a take whose take.json is gone."""
+    try:
+        table = tomllib.loads((path / CONFIG).read_text("utf-8")).get("sync", {})
+    except (OSError, ValueError):
+        table = {}
+    match = table.get("match") if table.get("match") in ("frame_id", "time") else SyncConfig().match
+    tolerance = table.get("tolerance_us") if type(table.get("tolerance_us")) is int else SyncConfig().tolerance_us
+    return TakeInfo(
+        show=path.resolve().parent.name or "unknown",
+        slate=path.name.rpartition("_T")[0] or path.name,
+        take=take_number(path),
+        state="recording",
+        match=match,
+        tolerance_us=tolerance,
+    )

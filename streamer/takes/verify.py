@@ -1,0 +1,217 @@
+"""Is a take whole, and what is in it. Reads every byte."""
+
+import dataclasses
+import mmap
+import struct
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mcap.opcode import Opcode
+
+from streamer.errors import TakeError, WireError
+from streamer.takes import sets
+from streamer.takes.carve import Broken, Found, carve
+from streamer.takes.layout import CALIBRATION, CONFIG, FileInfo, TakeInfo, read_info
+from streamer.takes.mcap_file import FOOTER, MCAP_MAGIC
+from streamer.takes.reader import Take
+from streamer.types import Frame, MeshFrame
+from streamer.wire import decode
+
+Progress = Callable[[int, int], None]
+"""Called with what is done and what there is in all."""
+DATA_END = struct.Struct("<BQI")
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What `mien verify` and `mien recover` say of a take."""
+
+    ok: bool
+    """Whether it is closed and every byte is as it was written."""
+    sets: int
+    """Frame sets, as the take itself matches."""
+    meshes: int
+    """Meshes on channel `mesh`."""
+    frames: int
+    """Frames of all cameras."""
+    missing: tuple[str, ...] = ()
+    """What should be there and is not."""
+    damaged: tuple[str, ...] = ()
+    """What is there and is not as it was written."""
+    lost: Mapping[str, int] = field(default_factory=dict)
+    """What recovery could not bring back: channel, `message`, `file` or `config` to count."""
+    drops: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """The drop ledger: topic to reason to number of messages that were never in the take."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the report as plain values."""
+        return dataclasses.asdict(self)
+
+
+def check_file(path: Path, indexed: bool = True) -> list[str]:
+    """Compare every byte of a file with its checksums.
+
+    Args:
+        path: an MCAP file of a take.
+        indexed: whether it should end with an index.
+
+    Returns:
+        One line per damage, naming file and place; empty if the file is whole.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    if not indexed:
+        return [item.why for item in carve(path) if isinstance(item, Broken)]
+    problem = _structure(path)
+    if not problem:
+        return []
+    return [item.why for item in carve(path) if isinstance(item, Broken)] or [f"{path.name}: {problem}"]
+
+
+def _structure(path: Path) -> str:
+    size = path.stat().st_size
+    if size < FOOTER.size + DATA_END.size:
+        return "cut: no index at its end"
+    with (
+        path.open("rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
+        memoryview(data) as view,
+    ):
+        opcode, length, start, _, checksum, magic = FOOTER.unpack_from(view, size - FOOTER.size)
+        if opcode != Opcode.FOOTER or length != 20 or magic != MCAP_MAGIC:
+            return "cut or damaged: no index at its end"
+        if not DATA_END.size < start < size:
+            return "its index is damaged"
+        with view[start : size - 4 - len(MCAP_MAGIC)] as summary:
+            if zlib.crc32(summary) != checksum:
+                return "its index is damaged"
+        data_end = start - DATA_END.size
+        opcode, length, checksum = DATA_END.unpack_from(view, data_end)
+        with view[:data_end] as body:
+            if opcode != Opcode.DATA_END or length != 4 or zlib.crc32(body) != checksum:
+                return "damaged between the messages"
+    return ""
+
+
+def verify_take(path: Path, on_progress: Progress | None = None) -> Report:
+    """Check a take.
+
+    Args:
+        path: its folder.
+        on_progress: called after each file, in bytes.
+
+    Raises:
+        TakeError: there is no such folder, or the take is of another schema.
+    """
+    if not path.is_dir():
+        raise TakeError(f"{path}: no such folder")
+    info, missing, damaged = _read_info(path)
+    names = [file.name for file in info.files] if info else []
+    extra = [file for file in sorted(path.glob("*.mcap")) if file.name not in names]
+    if info is not None and info.state != "recording":
+        damaged += [f"{file.name}: take.json does not name it" for file in extra]
+        extra = []
+    known = [*(info.files if info else ()), *(FileInfo(file.name, file.stat().st_size, 0) for file in extra)]
+    total, done = sum(file.size for file in known), 0
+    for file in known:
+        absent, broken = _check_named(path, file)
+        missing += absent
+        damaged += broken
+        done += file.size
+        if on_progress is not None:
+            on_progress(done, total)
+    if info is not None:
+        for name in (CALIBRATION, CONFIG):
+            absent, broken = _check_text(path / name, info.checksums.get(name))
+            missing += absent
+            damaged += broken
+    if info is None or missing or damaged:
+        return _count_by_carving(path, info, missing, damaged)
+    return _count(path, info)
+
+
+def _read_info(path: Path) -> tuple[TakeInfo | None, list[str], list[str]]:
+    try:
+        info = read_info(path)
+    except TakeError as error:
+        if "schema" in str(error):
+            raise
+        return None, [], [str(error)]
+    if info.state == "recording":
+        return info, ["the end of the recording: its recorder still runs or was killed"], []
+    return info, [], []
+
+
+def _check_named(path: Path, file: FileInfo) -> tuple[list[str], list[str]]:
+    full = path / file.name
+    if not full.is_file():
+        return [f"{file.name} ({file.messages} messages)"], []
+    damaged = check_file(full, file.indexed)
+    size = full.stat().st_size
+    if size != file.size and not damaged:
+        damaged = [f"{file.name}: {size} bytes, take.json says {file.size}"]
+    return [], damaged
+
+
+def _check_text(file: Path, checksum: int | None) -> tuple[list[str], list[str]]:
+    if not file.is_file():
+        return [file.name], []
+    return [], [] if zlib.crc32(file.read_bytes()) == checksum else [f"{file.name}: changed since the take was closed"]
+
+
+def _count(path: Path, info: TakeInfo) -> Report:
+    with Take(path) as take:
+        counts = {topic: len(entries) for topic, entries in take.topics.items()}
+        wrong = [
+            f"{topic}: {counts.get(topic, 0)} messages, take.json says {info.messages.get(topic, 0)}"
+            for topic in sorted(counts.keys() | info.messages.keys())
+            if counts.get(topic, 0) != info.messages.get(topic, 0)
+        ]
+        stray = [
+            f"camera '{camera}' has frames and no calibration"
+            for camera in take.cameras
+            if camera not in take.calibration.ids
+        ]
+        return Report(
+            ok=not wrong and not stray,
+            sets=take.count_sets(),
+            meshes=take.mesh_count,
+            frames=take.frame_count,
+            missing=tuple(stray),
+            damaged=tuple(wrong),
+            lost=info.lost,
+            drops=info.drops,
+        )
+
+
+def _count_by_carving(path: Path, info: TakeInfo | None, missing: list[str], damaged: list[str]) -> Report:
+    """Count what recovery would find."""
+    keys: dict[str, list[tuple[int, int]]] = {}
+    meshes = 0
+    for file in sorted(path.glob("*.mcap")):
+        for item in carve(file):
+            try:
+                channel, message = decode(item.parts) if isinstance(item, Found) else ("", None)
+            except WireError as error:
+                damaged.append(f"{file.name} at byte {item.offset}: {error}")
+                continue
+            if isinstance(message, Frame):
+                keys.setdefault(message.camera, []).append((message.frame_id, message.exposure_time_ns))
+            meshes += isinstance(message, MeshFrame) and channel == "mesh"
+    table = {camera: np.array(rows, np.int64) for camera, rows in keys.items()}
+    config = sets.default_sync(info.match if info else "frame_id", info.tolerance_us if info else 8000)
+    return Report(
+        ok=False,
+        sets=len(sets.match_frames(table, config)),
+        meshes=meshes,
+        frames=sum(map(len, keys.values())),
+        missing=tuple(missing),
+        damaged=tuple(damaged),
+        lost=info.lost if info else {},
+        drops=info.drops if info else {},
+    )
