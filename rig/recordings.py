@@ -1,7 +1,7 @@
 """Recordings as sources of pictures: what playback needs of a take or of videos, and how a recording repeats."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -73,19 +73,39 @@ class TakeRecording:
 
 
 @dataclass(slots=True)
+class _Span:
+    """First and last picture of one camera."""
+
+    first: RawFrame
+    last: RawFrame
+
+
 class Repeats:
     """Continues identities and times when a recording begins again, as if the rig had never stopped.
 
     Repeated numbers would look like duplicates and late frames to every consumer. The first pass is left as it was.
+
+    Args:
+        period_ns: time between pulses, for a recording of a single one.
     """
 
-    period_ns: int
-    """Step from the last pulse of one pass to the first of the next, if the pass itself shows none."""
-    passes: int = 0
-    """Passes completed."""
-    _ids: tuple[int, int] | None = None
-    _times_ns: tuple[int, int] | None = None
-    _counters: dict[str, tuple[int, int]] = field(default_factory=dict)
+    def __init__(self, period_ns: int) -> None:
+        """Begin with the first pass."""
+        self._period_ns = period_ns
+        self._passes = 0
+        self._spans: dict[str, _Span] = {}
+        self._ids = self._time_ns = 0
+
+    def begin_again(self) -> None:
+        """Note that a pass is complete."""
+        if self._passes == 0 and self._spans:
+            spans = self._spans.values()
+            self._ids = max(_number(s.last) for s in spans) - min(_number(s.first) for s in spans) + 1
+            longest = max(spans, key=lambda s: _number(s.last) - _number(s.first))
+            pulses = _number(longest.last) - _number(longest.first)
+            elapsed_ns = longest.last.exposure_time_ns - longest.first.exposure_time_ns
+            self._time_ns = round(self._ids * elapsed_ns / pulses) if pulses > 0 else self._ids * self._period_ns
+        self._passes += 1
 
     def frame(self, frame: RawFrame) -> RawFrame:
         """Return the picture as it appears in this pass.
@@ -93,46 +113,31 @@ class Repeats:
         Raises:
             TakeError: the picture has no number.
         """
-        frame_id = frame.frame_id
-        if frame_id is None:
-            raise TakeError(
-                f"camera '{frame.camera}': recorded picture {frame.counter} has no frame id; import it again"
-            )
-        if self.passes == 0:
-            self._ids = _extend(self._ids, frame_id)
-            self._times_ns = _extend(self._times_ns, frame.exposure_time_ns)
-            self._counters[frame.camera] = _extend(self._counters.get(frame.camera), frame.counter)
+        frame_id = _number(frame)
+        if self._passes == 0:
+            self._spans.setdefault(frame.camera, _Span(frame, frame)).last = frame
             return frame
-        ids, time_ns = self._step()
-        first, last = self._counters[frame.camera]
+        span = self._spans[frame.camera]
         return replace(
             frame,
-            frame_id=frame_id + self.passes * ids,
-            exposure_time_ns=frame.exposure_time_ns + self.passes * time_ns,
-            counter=frame.counter + self.passes * (last - first + 1),
+            frame_id=frame_id + self._passes * self._ids,
+            exposure_time_ns=frame.exposure_time_ns + self._passes * self._time_ns,
+            counter=frame.counter + self._passes * (span.last.counter - span.first.counter + 1),
         )
 
     def mesh(self, mesh: MeshFrame) -> MeshFrame:
         """Return the true mesh as it appears in this pass."""
-        if self.passes == 0:
-            return mesh
-        ids, time_ns = self._step()
         return replace(
             mesh,
-            frame_id=mesh.frame_id + self.passes * ids,
-            exposure_time_ns=mesh.exposure_time_ns + self.passes * time_ns,
+            frame_id=mesh.frame_id + self._passes * self._ids,
+            exposure_time_ns=mesh.exposure_time_ns + self._passes * self._time_ns,
         )
 
-    def _step(self) -> tuple[int, int]:
-        """Frame ids and ns from one pass to the next."""
-        first_id, last_id = self._ids or (0, 0)
-        first_ns, last_ns = self._times_ns or (0, 0)
-        period_ns = round((last_ns - first_ns) / (last_id - first_id)) if last_id > first_id else self.period_ns
-        return last_id - first_id + 1, last_ns - first_ns + period_ns
 
-
-def _extend(span: tuple[int, int] | None, value: int) -> tuple[int, int]:
-    return (value, value) if span is None else (min(span[0], value), max(span[1], value))
+def _number(frame: RawFrame) -> int:
+    if frame.frame_id is None:
+        raise TakeError(f"camera '{frame.camera}': recorded picture {frame.counter} has no frame id; import it again")
+    return frame.frame_id
 
 
 def due_ns(exposure_time_ns: int, first_ns: int, start_ns: int, speed: float) -> int:

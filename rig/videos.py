@@ -15,6 +15,8 @@ from streamer.errors import DriverError, TakeError
 from streamer.types import Calibration, Camera, MeshFrame, Topology
 
 SUFFIXES = (".mp4", ".mkv", ".mov", ".avi", ".webm")
+TRUNCATED_S = Fraction(1, 2)
+"""A file whose pictures end this much before the time it promises has lost its end."""
 
 
 class VideoRecording:
@@ -53,24 +55,43 @@ class VideoRecording:
 
     def _pictures(self, camera: str) -> Generator[RawFrame, None, None]:
         path = self._files[camera]
+        end_s = Fraction(0)
         try:
             with av.open(str(path)) as container:
                 stream = container.streams.video[0]
                 stream.thread_type = "AUTO"
                 for counter, picture in enumerate(container.decode(stream)):
-                    if picture.pts is None or picture.time_base is None:
-                        raise TakeError(
-                            f"{path}: picture {counter} has no time; write the video again with time stamps"
-                        )
-                    time_s = Fraction(picture.pts) * picture.time_base
-                    pixels = np.asarray(picture.to_ndarray(format="rgb24"), np.uint8)
-                    height, width = pixels.shape[:2]
-                    number = int(time_s * self._rate + Fraction(1, 2))
-                    yield RawFrame(
-                        camera, counter, round(time_s * NS), "media", pixels, "rgb8", width, height, frame_id=number
-                    )
+                    frame, time_s = self._frame(camera, counter, picture)
+                    end_s = time_s + 1 / self._rate
+                    yield frame
+                promised_s = _duration_s(container, stream)
         except av.FFmpegError as error:
             raise TakeError(f"{path}: damaged: {error}; cut or repair the video") from error
+        if promised_s - end_s > TRUNCATED_S:
+            raise TakeError(
+                f"{path}: ends after {float(end_s):.2f} s of {float(promised_s):.2f} s; copy the video again"
+            )
+
+    def _frame(self, camera: str, counter: int, picture: av.VideoFrame) -> tuple[RawFrame, Fraction]:
+        if picture.pts is None or picture.time_base is None:
+            path = self._files[camera]
+            raise TakeError(f"{path}: picture {counter} has no time; write the video again with time stamps")
+        time_s = Fraction(picture.pts) * picture.time_base
+        pixels = np.asarray(picture.to_ndarray(format="rgb24"), np.uint8)
+        height, width = pixels.shape[:2]
+        number = int(time_s * self._rate + Fraction(1, 2))
+        frame = RawFrame(camera, counter, round(time_s * NS), "media", pixels, "rgb8", width, height, frame_id=number)
+        return frame, time_s
+
+
+def _duration_s(container: av.container.InputContainer, stream: av.VideoStream) -> Fraction:
+    """Return how long the file says that its pictures last; 0 if it does not say."""
+    if stream.duration is not None and stream.time_base is not None:
+        return stream.duration * stream.time_base
+    # The duration of the container is that of its longest stream, which may be the sound.
+    if container.duration is not None and len(container.streams) == 1:
+        return Fraction(container.duration, av.time_base)
+    return Fraction(0)
 
 
 def _find(folder: Path, camera: Camera) -> Path:

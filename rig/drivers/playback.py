@@ -151,6 +151,6 @@ class PlaybackDriver:
                 empty = False
                 yield repeats.frame(item)
             self._passes += 1
-            repeats.passes += 1
+            repeats.begin_again()
             if empty or not self._config.loop:
                 return
