@@ -1,0 +1,101 @@
+"""Surface-aware refinement: what every view says about every visible vertex, solved together in the shape prior. Numpy.
+
+As in TEMPEH's second stage a view counts by how much it faces the surface and whether it sees it. But instead of local volumes, each
+view's correspondence map is read where a vertex projects: it tells which point of the template is really seen there, hence how
+far the vertex is off, except along the ray. Weighted by the map's own uncertainty these displacements form a linear least-squares
+problem in pose and shape coefficients; a few Gauss-Newton steps solve it. A vertex that is hidden reads the map of what hides it,
+disagrees by far, and loses its weight.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from inference.tempeh import frames, shape
+from inference.tempeh.frames import Views
+from inference.tempeh.layout import MAP_SCALE_MM, SCALE_MM
+from inference.tempeh.shape import Fit, ShapePrior
+from streamer.geometry import vertex_normals
+from streamer.types import F32, I32
+
+FACING = 0.05
+"""Cosine from which a view begins to count."""
+AGREEMENT_MM = 25.0
+"""Displacements of this size have lost 63 % of their weight."""
+
+
+@dataclass(frozen=True)
+class Refiner:
+    """Solves for pose and shape from correspondence maps."""
+
+    prior: ShapePrior
+    """Of all N vertices."""
+    triangles: I32
+    """(T, 3)."""
+    template: F32
+    """(N, 3) mm: what the maps speak of."""
+    indices: I32
+    """(M,) vertices that are looked at."""
+    trust: float = 0.05
+    """Factor on the information: neighbouring readings of a map err together, so that each counts for less than one."""
+    steps: int = 3
+    """Gauss-Newton steps."""
+
+    def __call__(self, fit: Fit, maps: F32, views: Views, present: F32) -> Fit:
+        """Refine a head.
+
+        Args:
+            fit: pose in some frame a, and shape.
+            maps: (V, 4 or more, h, w) feature maps of the crops, the correspondence map first.
+            views: cameras of the crops for points in frame a, mm.
+            present: (V,) 1 where a view exists.
+        """
+        near = self.prior.at(self.indices)
+        wanted = self.template[self.indices]
+        for _ in range(self.steps):
+            whole = self.prior.vertices(fit.coefficients)
+            x, normals = whole[self.indices], vertex_normals(whole, self.triangles)[self.indices]
+            in_head = frames.moved(views, fit.a_from_head)
+            place, spread, inside = read_maps(maps, frames.project_all(in_head, x), views.size)
+            error = wanted - place
+            rotation, shift = in_head.camera_from_a[:, :, :3], in_head.camera_from_a[:, :, 3]
+            centres = -np.einsum("vij,vi->vj", rotation, shift).astype(np.float32)
+            ray = x - centres[:, None]
+            ray /= np.linalg.norm(ray, axis=2, keepdims=True)
+            facing = -np.einsum("vmi,mi->vm", ray, normals) - np.float32(FACING)
+            agreement = np.exp(-np.einsum("vmi,vmi->vm", error, error) / np.float32(AGREEMENT_MM**2))
+            weight = np.maximum(facing, 0) * inside * present[:, None] * agreement
+            weight *= np.float32(self.trust / 2) / (spread * spread)
+            information = weight.sum(0)[:, None, None] * np.eye(3, dtype=np.float32)
+            information -= np.einsum("vm,vmi,vmj->mij", weight, ray, ray, optimize=True)
+            across = error - ray * np.einsum("vmi,vmi->vm", ray, error)[..., None]
+            fit = shape.step(near, fit, information, np.einsum("vm,vmi->mi", weight, across))
+        return fit
+
+
+def read_maps(maps: F32, pixels: F32, size: tuple[int, int]) -> tuple[F32, F32, F32]:
+    """Read correspondence maps bilinearly.
+
+    Args:
+        maps: (V, C >= 4, h, w).
+        pixels: (V, M, 2) in crops of `size`.
+        size: width and height of the crops, px.
+
+    Returns:
+        (V, M, 3) template coordinates in mm, (V, M) Laplace scale in mm, (V, M) 1.0 inside the map.
+    """
+    views, _, height, width = maps.shape
+    u = (pixels[..., 0] + 0.5) * np.float32(width / size[0]) - 0.5
+    v = (pixels[..., 1] + 0.5) * np.float32(height / size[1]) - 0.5
+    inside = ((u >= 0) & (v >= 0) & (u <= width - 1) & (v <= height - 1)).astype(np.float32)
+    u, v = np.clip(u, 0, width - 1.001), np.clip(v, 0, height - 1.001)
+    column, row = u.astype(np.int32), v.astype(np.int32)
+    fu, fv = (u - column)[..., None], (v - row)[..., None]
+    pixelwise = np.ascontiguousarray(maps[:, :4].transpose(0, 2, 3, 1)).reshape(-1, 4)
+    base = (np.arange(views, dtype=np.int32)[:, None] * height + row) * width + column
+    top = pixelwise[base] * (1 - fu) + pixelwise[base + 1] * fu
+    bottom = pixelwise[base + width] * (1 - fu) + pixelwise[base + width + 1] * fu
+    value = top * (1 - fv) + bottom * fv
+    low, high = SCALE_MM
+    spread = low + (high - low) / (1 + np.exp(-value[..., 3]))
+    return value[..., :3] * np.float32(MAP_SCALE_MM), spread, inside

@@ -1,0 +1,139 @@
+"""The shape prior: mean head, linear basis with variances, and rigid pose, fitted to noisy points. Numpy, millimetres.
+
+A free heat map per vertex needs a long training to become smooth; a linear model of plausible heads makes every observed point
+inform all others. The fit is one Gauss-Newton step in (pose, coefficients) with the prior as Tikhonov term; iterate it.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inference.tempeh.frames import rotation_from_vector
+from streamer.errors import ModelError
+from streamer.types import F32, F64, I32
+
+ROTATION_SD_RAD, TRANSLATION_SD_MM = 0.5, 100.0
+"""A pose is hardly held back: the observations decide it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShapePrior:
+    """Heads as mean + basis coefficients, in units of standard deviations."""
+
+    mean: F32
+    """(N, 3) mm, head frame."""
+    basis: F32
+    """(K, N, 3) mm per standard deviation, largest first."""
+
+    def __post_init__(self) -> None:
+        """Check that basis and mean belong together.
+
+        Raises:
+            ModelError: different vertex counts.
+        """
+        if self.basis.shape[1:] != self.mean.shape:
+            raise ModelError(f"shape prior: basis of {self.basis.shape[1]} vertices, mean of {len(self.mean)}")
+
+    def vertices(self, coefficients: NDArray[np.floating]) -> F32:
+        """(N, 3) mm in the head frame."""
+        return np.asarray(self.mean + np.tensordot(coefficients.astype(np.float32), self.basis, 1), np.float32)
+
+    def at(self, indices: I32) -> "ShapePrior":
+        """The prior restricted to some vertices."""
+        return ShapePrior(np.ascontiguousarray(self.mean[indices]), np.ascontiguousarray(self.basis[:, indices]))
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """A head in some frame a."""
+
+    a_from_head: F64
+    """(4, 4) rigid, mm."""
+    coefficients: F64
+    """(K,) standard deviations."""
+
+
+def step(prior: ShapePrior, fit: Fit, information: F32, pull: F32) -> Fit:
+    """One Gauss-Newton step.
+
+    Minimises sum_i (d_i - e_i)^T A_i (d_i - e_i) + |c|^2 over pose and coefficients, d_i being how far vertex i moves.
+
+    Args:
+        prior: restricted to the M observed vertices.
+        fit: where to start.
+        information: (M, 3, 3) A_i, inverse square millimetres, in the head frame.
+        pull: (M, 3) A_i e_i, e_i being the wanted displacement in the head frame.
+    """
+    count, unknowns = len(prior.mean), 6 + len(prior.basis)
+    x = prior.vertices(fit.coefficients)
+    jacobian = np.empty((count, 3, unknowns), np.float32)
+    jacobian[:, :, 0] = np.stack([np.zeros(count), -x[:, 2], x[:, 1]], 1)
+    jacobian[:, :, 1] = np.stack([x[:, 2], np.zeros(count), -x[:, 0]], 1)
+    jacobian[:, :, 2] = np.stack([-x[:, 1], x[:, 0], np.zeros(count)], 1)
+    jacobian[:, :, 3:6] = np.eye(3, dtype=np.float32)
+    jacobian[:, :, 6:] = prior.basis.transpose(1, 2, 0)
+    flat = jacobian.reshape(-1, unknowns)
+    weighted = np.matmul(information, jacobian).reshape(-1, unknowns)
+    hessian = (flat.T @ weighted).astype(np.float64)
+    gradient = flat.T @ pull.reshape(-1).astype(np.float32)
+    held = np.concatenate([np.full(3, ROTATION_SD_RAD**-2.0), np.full(3, TRANSLATION_SD_MM**-2.0), np.ones(len(prior.basis))])
+    hessian[np.diag_indices(unknowns)] += held
+    right = gradient.astype(np.float64)
+    right[6:] -= fit.coefficients
+    change = np.linalg.solve(hessian, right)
+    turn = np.eye(4)
+    turn[:3, :3] = rotation_from_vector(change[:3])
+    turn[:3, 3] = change[3:6]
+    return Fit(fit.a_from_head @ turn, fit.coefficients + change[6:])
+
+
+def fit_points(prior: ShapePrior, start: Fit, points_a: NDArray[np.floating], sigma_mm: float, iterations: int = 3) -> Fit:
+    """Fit the head to observed points of its vertices.
+
+    Args:
+        prior: restricted to the M observed vertices.
+        start: first guess.
+        points_a: (M, 3) mm in frame a.
+        sigma_mm: standard deviation of a coordinate.
+        iterations: steps; rotations of 30 degrees need three.
+    """
+    information = np.broadcast_to(np.eye(3, dtype=np.float32) / sigma_mm**2, (len(points_a), 3, 3))
+    fit = start
+    for _ in range(iterations):
+        local = (points_a - fit.a_from_head[:3, 3]) @ fit.a_from_head[:3, :3]
+        fit = step(prior, fit, information, ((local - prior.vertices(fit.coefficients)) / sigma_mm**2).astype(np.float32))
+    return fit
+
+
+def learn_prior(heads: NDArray[np.floating], components: int) -> ShapePrior:
+    """Principal components of heads in their head frames.
+
+    Args:
+        heads: (S, N, 3) mm; S > components.
+        components: K.
+    """
+    mean = heads.mean(0)
+    flat = (heads - mean).reshape(len(heads), -1).astype(np.float32)
+    values, vectors = np.linalg.eigh((flat @ flat.T / len(flat)).astype(np.float64))
+    order = np.argsort(values)[::-1][:components]
+    directions = flat.T @ (vectors[:, order] / np.sqrt(len(flat))).astype(np.float32)
+    return ShapePrior(mean.astype(np.float32), np.ascontiguousarray(directions.T.reshape(components, *mean.shape)))
+
+
+def spread(points: F32, count: int, first: int, allowed: I32 | None = None) -> I32:
+    """Indices of `count` points spread evenly over a set (farthest-point sampling), beginning with `first`.
+
+    Args:
+        points: (N, 3).
+        count: how many.
+        first: index of the first.
+        allowed: indices to choose from; all by default.
+    """
+    pool = np.arange(len(points), dtype=np.int32) if allowed is None else allowed
+    chosen = [first]
+    distance = np.linalg.norm(points[pool] - points[first], axis=1)
+    while len(chosen) < count:
+        chosen.append(int(pool[distance.argmax()]))
+        distance = np.minimum(distance, np.linalg.norm(points[pool] - points[chosen[-1]], axis=1))
+    return np.array(chosen, np.int32)

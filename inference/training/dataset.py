@@ -1,0 +1,187 @@
+"""Training samples from takes: compressed pictures in memory, cut and projected on demand.
+
+A `Corpus` holds many frame sets of many rigs as flat arrays; pictures stay JPEG (10 kB each), so that ten thousand sets of eight
+views fit in one gigabyte. Takes of the simulated rig and real takes with a `truth` channel go the same road.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from inference.tempeh.frames import MM, Views, project_all
+from streamer.errors import TakeError
+from streamer.geometry import vertex_normals
+from streamer.takes import open_take
+from streamer.types import F32, F64, I32, U8, Frame, Topology
+
+FACING = 0.12
+"""A vertex counts as seen from this cosine between its normal and the ray on."""
+CELL_PX, DEPTH_MM = 48, 14.0
+"""Cells across the head, and the depth within which a vertex of a cell is not hidden."""
+
+
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """S frame sets of V views each."""
+
+    topology: Topology
+    """Shared by all sets."""
+    size: tuple[int, int]
+    """Width and height of the pictures, px."""
+    jpeg: U8
+    """All pictures, end to end."""
+    offset: NDArray[np.int64]
+    """(S V + 1,) where each picture begins."""
+    vertices: F32
+    """(S, N, 3) true vertices, world, mm."""
+    world_from_head: F64
+    """(S, 4, 4) true poses, mm."""
+    K: F64
+    """(S, V, 2, 3)."""
+    distortion: F64
+    """(S, V, 5)."""
+    camera_from_world: F64
+    """(S, V, 3, 4), mm."""
+    visible: NDArray[np.bool_]
+    """(S, V, N) whether a view sees a vertex."""
+
+    @property
+    def sets(self) -> int:
+        """Number of frame sets S."""
+        return len(self.vertices)
+
+    @property
+    def views(self) -> int:
+        """Views per set V."""
+        return int(self.K.shape[1])
+
+    def picture(self, index: int, view: int) -> U8:
+        """Decode one picture: (H, W, 3) RGB."""
+        k = index * self.views + view
+        bgr = cv2.imdecode(self.jpeg[self.offset[k] : self.offset[k + 1]], cv2.IMREAD_COLOR_RGB)
+        return np.asarray(bgr, np.uint8)
+
+    def cameras(self, index: int, views: Sequence[int]) -> Views:
+        """Some cameras of a set, for points in the world frame, mm."""
+        chosen = list(views)
+        return Views(self.K[index, chosen], self.distortion[index, chosen], self.camera_from_world[index, chosen], self.size)
+
+    def heads(self) -> F32:
+        """(S, N, 3) true vertices in their head frames, mm."""
+        shifted = self.vertices - self.world_from_head[:, None, :3, 3].astype(np.float32)
+        return np.asarray(shifted @ self.world_from_head[:, :3, :3].astype(np.float32), np.float32)
+
+    def split(self, share: float) -> tuple["Corpus", "Corpus"]:
+        """Divide into a first part and a last `share` of the sets (whole takes stay together if they are of equal length)."""
+        cut = self.sets - int(self.sets * share)
+        return self.part(0, cut), self.part(cut, self.sets)
+
+    def part(self, first: int, last: int) -> "Corpus":
+        """Sets first..last-1."""
+        v = self.views
+        begin, end = self.offset[first * v], self.offset[last * v]
+        arrays = (self.vertices, self.world_from_head, self.K, self.distortion, self.camera_from_world, self.visible)
+        cut = [array[first:last] for array in arrays]
+        return Corpus(self.topology, self.size, self.jpeg[begin:end], self.offset[first * v : last * v + 1] - begin, *cut)
+
+
+def seen(vertices: F32, triangles: I32, views: Views) -> NDArray[np.bool_]:
+    """Which vertices each view sees: facing it, and not behind another part of the head.
+
+    Args:
+        vertices: (N, 3) mm in the views' frame.
+        triangles: (T, 3).
+        views: V views.
+
+    Returns:
+        (V, N).
+    """
+    normals = vertex_normals(vertices, triangles)
+    pixels = project_all(views, vertices)
+    result = np.zeros(pixels.shape[:2], bool)
+    for view in range(len(pixels)):
+        rotation, shift = views.camera_from_a[view, :, :3], views.camera_from_a[view, :, 3]
+        ray = vertices + (rotation.T @ shift).astype(np.float32)  # from the camera's centre to the vertex
+        distance = np.linalg.norm(ray, axis=1)
+        facing = np.einsum("ni,ni->n", normals, ray) < -FACING * distance
+        low, high = pixels[view].min(0), pixels[view].max(0)
+        cell = ((pixels[view] - low) / np.maximum((high - low).max(), 1e-6) * (CELL_PX - 1)).astype(np.int32)
+        flat = cell[:, 1] * CELL_PX + cell[:, 0]
+        nearest = np.full(CELL_PX * CELL_PX, np.inf, np.float32)
+        np.minimum.at(nearest, flat, distance)
+        width, height = views.size
+        inside = (pixels[view] > -0.5).all(1) & (pixels[view] < np.array([width, height]) - 0.5).all(1)
+        result[view] = facing & inside & (distance < nearest[flat] + DEPTH_MM)
+    return result
+
+
+def read_corpus(paths: Sequence[Path], progress: Callable[[int, int], None] | None = None) -> Corpus:
+    """Read takes that carry a `truth` channel.
+
+    Args:
+        paths: folders of takes, or folders that hold takes at any depth.
+        progress: called with takes done and takes in all.
+
+    Raises:
+        TakeError: no take, no truth, or takes of different topology, picture size or number of cameras.
+    """
+    takes = sorted({file.parent for path in paths for file in Path(path).rglob("take.json")})
+    if not takes:
+        raise TakeError(f"no take under {', '.join(map(str, paths))}; make some with: mien simulate --world wide --out DIR")
+    topology: Topology | None = None
+    size: tuple[int, int] | None = None
+    rows: list[tuple[list[U8], F32, F64, F64, F64, F64, NDArray[np.bool_]]] = []
+    for done, folder in enumerate(takes):
+        take = open_take(folder)
+        truths = {mesh.frame_id: mesh for mesh in take.meshes("truth")}
+        if not truths:
+            raise TakeError(f"{folder}: no truth channel; training needs the true mesh of every set")
+        cameras = take.calibration.cameras
+        intrinsics = np.array([camera.K[:2] for camera in cameras])
+        distortion = np.array([camera.distortion for camera in cameras])
+        extrinsics = np.array([camera.camera_from_world[:3] for camera in cameras])
+        extrinsics[:, :, 3] *= MM
+        for frames in take.frame_sets():
+            truth = truths.get(frames.frame_id)
+            if truth is None or len(frames.members) != len(cameras):
+                continue
+            found = take.topologies[truth.topology_id]
+            first = next(iter(frames.members.values()))
+            topology, size = topology or found, size or (first.width, first.height)
+            if found.id != topology.id or any((f.width, f.height) != size for f in frames.members.values()):
+                raise TakeError(f"{folder}: its topology or picture size differs from the takes before; train on one kind at a time")
+            pose = truth.world_from_head.astype(np.float64)
+            pose[:3, 3] *= MM
+            vertices = (truth.vertices * MM).astype(np.float32)
+            views = Views(intrinsics, distortion, extrinsics, size)
+            jpegs = [np.array(_as_jpeg(frames.members[camera.id])) for camera in cameras]
+            rows.append((jpegs, vertices, pose, intrinsics, distortion, extrinsics, seen(vertices, topology.triangles, views)))
+        if progress:
+            progress(done + 1, len(takes))
+    if topology is None or size is None:
+        raise TakeError(f"{takes[0]}: no complete frame set with a true mesh in it")
+    jpegs = [jpeg for row in rows for jpeg in row[0]]
+    if len(jpegs) != len(rows) * len(rows[0][0]):
+        raise TakeError("the takes differ in their number of cameras; train on one kind of rig at a time")
+    offset = np.concatenate([[0], np.cumsum([len(jpeg) for jpeg in jpegs])])
+    columns = [np.stack([row[k] for row in rows]) for k in range(1, 7)]  # type: ignore[call-overload]
+    return Corpus(topology, size, np.concatenate(jpegs), offset, *columns)
+
+
+def _as_jpeg(frame: Frame) -> U8:
+    if frame.encoding == "jpeg":
+        return frame.data
+    ok, data = cv2.imencode(".jpg", frame.data[..., ::-1] if frame.data.ndim == 3 else frame.data, [cv2.IMWRITE_JPEG_QUALITY, 98])
+    if not ok:
+        raise TakeError(f"camera {frame.camera}: frame {frame.frame_id} could not be compressed")
+    return np.asarray(data, np.uint8)
+
+
+def shuffled(count: int, rng: np.random.Generator) -> Iterator[int]:
+    """Indices 0..count-1 in random order, for ever, a new order each round."""
+    while True:
+        yield from rng.permutation(count).tolist()

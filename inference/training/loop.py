@@ -1,0 +1,174 @@
+"""The training loop: AdamW, warm-up, a long plateau, a cosine descent, averaged weights, checkpoints that continue the same curve."""
+
+import json
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from inference.training.samples import Batches
+from inference.training.tasks import Task
+from streamer.errors import ModelError
+
+WARM_UP = 150
+"""Iterations until the full learning rate."""
+DESCENT = 0.4
+"""Last share of the training, in which the learning rate falls along a cosine to 1 %."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How long and how fast to learn."""
+
+    iterations: int
+    """Steps of the optimiser."""
+    batch: int
+    """Sets per step."""
+    rate: float = 2.5e-3
+    """Learning rate of the plateau."""
+    seed: int = 1
+    """Of weights, order and noise."""
+    bf16: bool = True
+    """Convolutions in bfloat16; geometry, losses and weights stay float32."""
+    every: int = 200
+    """Iterations between reports and checkpoints."""
+    workers: int = 1
+    """Threads that make samples."""
+
+    def rate_at(self, iteration: int) -> float:
+        """Learning rate of an iteration."""
+        begin = self.iterations * (1 - DESCENT)
+        fall = max(0.0, (iteration - begin) / max(1.0, self.iterations - begin))
+        return self.rate * min(1.0, (iteration + 1) / WARM_UP) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * fall)))
+
+
+class Average:
+    """Exponential average of weights and statistics, with a warm-up."""
+
+    def __init__(self, model: nn.Module, decay: float = 0.998) -> None:
+        """Start at the model's state."""
+        self.decay, self.steps = decay, 0
+        self.state = {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+    def update(self, model: nn.Module) -> None:
+        """Take in the model's state."""
+        self.steps += 1
+        keep = min(self.decay, self.steps / (self.steps + 10.0))
+        for name, value in model.state_dict().items():
+            if value.dtype.is_floating_point:
+                self.state[name].lerp_(value.detach(), 1 - keep)
+            else:
+                self.state[name].copy_(value)
+
+
+def channels_last(model: nn.Module) -> None:
+    """Lay convolution weights out channels-last in place: about twice as fast in bfloat16 on a CPU."""
+    layouts = {4: torch.channels_last, 5: torch.channels_last_3d}
+    for parameter in model.parameters():
+        if parameter.ndim in layouts:
+            parameter.data = parameter.data.contiguous(memory_format=layouts[parameter.ndim])
+
+
+def train(task: Task, plan: Plan, folder: Path, report: Callable[[int, dict[str, float]], None]) -> dict[str, Tensor]:
+    """Train a task; continue from `folder` if it holds a checkpoint of the same plan.
+
+    Args:
+        task: network, samples and loss.
+        plan: length, speed and seed.
+        folder: checkpoints and the curve (`<task>.curve.jsonl`) go here.
+        report: called every `plan.every` iterations with the mean figures since the last call.
+
+    Returns:
+        The averaged state of the model, which is also loaded into `task.model`.
+
+    Raises:
+        ModelError: the loss is not finite (the batch is saved for inspection), or the checkpoint is of another plan.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(plan.seed)
+    model = task.model
+    channels_last(model)
+    decayed = [p for p in model.parameters() if p.ndim > 1]
+    others = [p for p in model.parameters() if p.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": 0.01}, {"params": others, "weight_decay": 0.0}]
+    optimiser = torch.optim.AdamW(groups, lr=plan.rate, betas=(0.9, 0.98))
+    average = Average(model)
+    begin = _resume(folder, task, plan, model, optimiser, average)
+    batches = Batches(task.sample, task.corpus.sets, plan.batch, plan.seed * 7919 + begin, plan.workers)
+    sums: dict[str, list[float]] = {}
+    try:
+        stream = iter(batches)
+        model.train()
+        for iteration in range(begin, plan.iterations):
+            arrays = next(stream)
+            figures = _step(task, plan, model, optimiser, arrays, iteration, folder)
+            average.update(model)
+            for name, value in figures.items():
+                sums.setdefault(name, []).append(value)
+            if (iteration + 1) % plan.every == 0 or iteration + 1 == plan.iterations:
+                means = {name: float(np.mean(values)) for name, values in sums.items()}
+                sums = {}
+                with (folder / f"{task.name}.curve.jsonl").open("a") as curve:
+                    curve.write(json.dumps({"iteration": iteration + 1, "samples": (iteration + 1) * plan.batch, **means}) + "\n")
+                _save(folder, task, plan, model, optimiser, average, iteration + 1)
+                report(iteration + 1, means)
+    finally:
+        batches.close()
+    model.load_state_dict(average.state)
+    model.eval()
+    return average.state
+
+
+def _step(
+    task: Task, plan: Plan, model: nn.Module, optimiser: torch.optim.Optimizer, arrays: dict[str, Any], iteration: int, folder: Path
+) -> dict[str, float]:
+    for group in optimiser.param_groups:
+        group["lr"] = plan.rate_at(iteration)
+    batch = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    with torch.autocast("cpu", torch.bfloat16, enabled=plan.bf16):
+        loss, figures = task.loss(batch, iteration / plan.iterations)
+    if not torch.isfinite(loss):
+        np.savez(folder / "bad_batch.npz", **arrays)
+        raise ModelError(f"{task.name}: the loss is {loss.item()} at iteration {iteration}; the batch is in {folder / 'bad_batch.npz'}")
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    nn.utils.clip_grad_norm_(model.parameters(), 3.0)
+    optimiser.step()
+    return {"loss": loss.item(), **figures}
+
+
+def _save(
+    folder: Path, task: Task, plan: Plan, model: nn.Module, optimiser: torch.optim.Optimizer, average: Average, iteration: int
+) -> None:
+    state = {
+        "model": model.state_dict(),
+        "optimiser": optimiser.state_dict(),
+        "average": average.state,
+        "average_steps": average.steps,
+        "iteration": iteration,
+        "plan": f"{plan}",
+    }
+    path = folder / f"{task.name}.checkpoint.pt"
+    torch.save(state, path.with_suffix(".tmp"))
+    os.replace(path.with_suffix(".tmp"), path)
+
+
+def _resume(
+    folder: Path, task: Task, plan: Plan, model: nn.Module, optimiser: torch.optim.Optimizer, average: Average
+) -> int:
+    path = folder / f"{task.name}.checkpoint.pt"
+    if not path.exists():
+        return 0
+    state = torch.load(path, weights_only=True)
+    if state["plan"] != f"{plan}":
+        raise ModelError(f"{path} belongs to another plan ({state['plan']}); give another --out, or the same options to continue it")
+    model.load_state_dict(state["model"])
+    optimiser.load_state_dict(state["optimiser"])
+    average.state, average.steps = state["average"], state["average_steps"]
+    return int(state["iteration"])

@@ -1,0 +1,116 @@
+"""What is learned: the localiser from thumbnails, and features + coarse head from head crops. One task, one loss."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from inference.tempeh.coarse import CoarseHead
+from inference.tempeh.features import FeatureNet, split_map
+from inference.tempeh.frames import rotation_from_vector
+from inference.tempeh.localiser import Localiser
+from inference.tempeh.volume import sample
+from inference.training.dataset import Corpus
+from inference.training.samples import PoseNoise, choose_views, head_sample, stage_sample
+from streamer.types import F32, I32
+
+Batch = Mapping[str, Tensor]
+
+
+class Task(Protocol):
+    """One network with its samples and its loss."""
+
+    name: str
+    corpus: Corpus
+    model: nn.Module
+
+    def sample(self, index: int, rng: np.random.Generator) -> dict[str, NDArray[np.float32]]:
+        """Make the sample of set `index`."""
+
+    def loss(self, batch: Batch, progress: float) -> tuple[Tensor, dict[str, float]]:
+        """Loss and figures to report (mm); `progress` runs from 0 to 1."""
+
+
+class LocaliserTask:
+    """Landmarks in the rig frame; loss is their mean distance, robust to the odd lost head."""
+
+    name = "localiser"
+
+    def __init__(self, corpus: Corpus, landmarks: I32) -> None:
+        """Learn these vertices of the topology."""
+        self.corpus, self.landmarks = corpus, landmarks
+        self.model: nn.Module = Localiser()
+
+    def sample(self, index: int, rng: np.random.Generator) -> dict[str, NDArray[np.float32]]:
+        """Four random views, the stage moved at random by about 60 mm and 12 degrees (yaw: 25)."""
+        chosen = choose_views(rng, self.corpus.views, 4)
+        motion = np.eye(4)
+        motion[:3, :3] = rotation_from_vector(rng.normal(0, 1, 3) * np.radians([8.0, 25.0, 8.0]))
+        motion[:3, 3] = rng.normal(0, 60.0, 3).clip(-120, 120)
+        return stage_sample(self.corpus, index, chosen, self.landmarks, motion)
+
+    def loss(self, batch: Batch, progress: float) -> tuple[Tensor, dict[str, float]]:
+        """Mean landmark distance / 25 mm, plus the spread of the errors inside a head (its shape and turn)."""
+        found = self.model(batch["thumbs"], batch["grid"], batch["weight"])
+        error = found - batch["landmarks"]
+        distance = error.norm(dim=-1).mean()
+        relative = (error - error.mean(1, keepdim=True)).norm(dim=-1).mean()
+        return (distance + relative) / 25.0, {"landmark_mm": distance.item(), "relative_mm": relative.item()}
+
+
+class HeadNet(nn.Module):
+    """Features and coarse head together, as they are trained."""
+
+    def __init__(self, points_mm: F32, controls_mm: F32) -> None:
+        """Make both nets."""
+        super().__init__()
+        self.features = FeatureNet()
+        self.coarse = CoarseHead(points_mm, controls_mm)
+
+
+@dataclass
+class HeadTask:
+    """Correspondence map by a Laplace likelihood; control vertices by their distance, once the map has begun to mean something."""
+
+    corpus: Corpus
+    points: F32
+    controls: I32
+    views: int = 4
+    noise: PoseNoise = PoseNoise()
+    map_only: float = 0.15
+    """Share of the training in which only the map is learned."""
+    name: str = "head"
+
+    def __post_init__(self) -> None:
+        """Make the model with the controls' mean places from the corpus."""
+        self.controls_mm = self.corpus.heads()[:, self.controls].mean(0)
+        self.model: nn.Module = HeadNet(self.points, self.controls_mm)
+
+    def sample(self, index: int, rng: np.random.Generator) -> dict[str, NDArray[np.float32]]:
+        """Some random views cut around a noisy head pose."""
+        chosen = choose_views(rng, self.corpus.views, self.views)
+        return head_sample(self.corpus, index, chosen, self.noise.draw(rng), self.points, self.controls, rng)
+
+    def loss(self, batch: Batch, progress: float) -> tuple[Tensor, dict[str, float]]:
+        """Map likelihood + control distance."""
+        assert isinstance(self.model, HeadNet)
+        crops = batch["crops"]
+        features = self.model.features(crops.flatten(0, 1)).float()
+        picked = sample(features, batch["surface_grid"].flatten(0, 1))
+        place, spread = split_map(picked)
+        error = (place - batch["surface_place"].flatten(0, 1)).abs().sum(1)
+        weight = batch["surface_weight"].flatten(0, 1)
+        likelihood = error / (3 * spread) + torch.log(spread)
+        total = weight.sum().clamp(min=1.0)
+        loss = (likelihood * weight).sum() / total
+        figures = {"map_mm": ((error / 3) * weight).sum().item() / total.item()}
+        if progress >= self.map_only:
+            found = self.model.coarse(features.unflatten(0, crops.shape[:2]), batch["grid"], batch["weight"])
+            distance = (found - batch["controls"]).norm(dim=-1).mean()
+            loss = loss + 0.2 * distance
+            figures["control_mm"] = distance.item()
+        return loss, figures
