@@ -1,0 +1,138 @@
+"""What `mien live` and `mien demo` start, hear and stop; the processes are stand-ins, the bus is real."""
+
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from streamer.config import BusConfig
+from streamer.demo import DemoOptions, run_demo
+from streamer.errors import ProcessError
+from streamer.live import HealthBoard, conduct, free_ports, plan, view_arguments
+from streamer.processes import Stop
+from streamer.supervise import Supervisor
+from streamer.transport import Publisher
+from streamer.types import Health
+
+# A stand-in for `mien VERB --port P`: beats until SIGTERM or until the file of --until is there.
+CHILD = """
+import os, pathlib, sys
+from streamer.leash import follow
+from streamer.processes import HealthBeat, Stop, Vitals
+from streamer.transport import Publisher
+follow(os.environ)
+verb, port = sys.argv[1], int(sys.argv[sys.argv.index("--port") + 1])
+until = pathlib.Path(sys.argv[sys.argv.index("--until") + 1]) if "--until" in sys.argv else pathlib.Path("/nowhere")
+with Stop() as stop, Publisher(f"tcp://127.0.0.1:{port}") as publisher:
+    with HealthBeat(publisher, verb, lambda: Vitals(counters={"end": int(stop.is_set())}), period_s=0.05):
+        while not until.exists() and not stop.wait(0.02):
+            pass
+"""
+
+
+@pytest.fixture
+def bus() -> BusConfig:
+    node, infer, record = free_ports(3)
+    return BusConfig(node_port=node, infer_port=infer, record_port=record)
+
+
+def run(
+    bus: BusConfig,
+    folder: Path,
+    *,
+    when_ready: Callable[[], None] = lambda: None,
+    until: Path | None = None,
+    seconds: float | None = None,
+    stop: Stop | None = None,
+) -> HealthBoard:
+    ports = {"node": bus.node_port, "infer": bus.infer_port, "record": bus.record_port}
+    specs = [
+        replace(spec, arguments=(*spec.arguments, "--port", str(ports[spec.name])))
+        for spec in plan(bus, (), record=(), node=("--until", str(until)) if until else ())
+    ]
+    board = HealthBoard(bus, ("node", "infer", "record"))
+    command = (sys.executable, "-c", CHILD)
+    with board, Supervisor(specs, logs=folder, last_beat_ns=board.ready_ns, command=command) as supervisor:
+        conduct(supervisor, board, stop or Stop(), seconds=seconds, say=lambda _: when_ready())
+    return board
+
+
+def test_end_of_the_source_ends_the_run_in_order(bus: BusConfig, tmp_path: Path) -> None:
+    until = tmp_path / "over"
+    board = run(bus, tmp_path, when_ready=until.touch, until=until)
+    last = {name: board.latest(name) for name in ("node", "infer")}
+    assert all(health is not None and health.state == "stopping" for health in last.values())
+    node, infer = last["node"], last["infer"]
+    assert node is not None and infer is not None
+    assert node.time_ns < infer.time_ns, "the source ends first"
+    assert (node.counters["end"], infer.counters["end"]) == (0, 1), "the node ended by itself, inference was asked to"
+
+
+def test_time_and_signals_end_the_run(bus: BusConfig, tmp_path: Path) -> None:
+    stop = Stop()
+    run(bus, tmp_path / "a", when_ready=stop.set, stop=stop)
+    ready: list[float] = []
+    run(bus, tmp_path / "b", when_ready=lambda: ready.append(time.monotonic()), seconds=0.1)
+    assert len(ready) == 1 and time.monotonic() - ready[0] >= 0.1
+
+
+def test_sinks_stand_before_sources_and_give_way_in_priority(bus: BusConfig) -> None:
+    specs = plan(bus, ("--config", "c.toml"), record=("--out", "t"), view=("--web",), node=("--seconds", "1"))
+    assert [spec.name for spec in specs] == ["view", "record", "infer", "node"]
+    assert specs[-1].after == ("view", "record", "infer")
+    assert specs[-1].nice > specs[0].nice > specs[2].nice == 0
+    assert specs[1].arguments == ("record", "--config", "c.toml", "--out", "t")
+    elsewhere = replace(bus, nodes=("tcp://10.0.0.1:5700",), infer="tcp://10.0.0.2:5710")
+    assert [spec.name for spec in plan(elsewhere, (), view=())] == ["view"]
+
+
+def test_board_tells_ready_from_starting(bus: BusConfig) -> None:
+    with Publisher(f"tcp://127.0.0.1:{bus.node_port}") as publisher, HealthBoard(bus, ("node",)) as board:
+        sent = 0
+        deadline = time.monotonic() + 10
+        while board.latest("node") is None and time.monotonic() < deadline:
+            sent += 1
+            publisher.send("health", Health("node", sent, "starting"))
+            board.update(0.05)
+        assert board.ready_ns("node") == 0
+        publisher.send("health", Health("node", 10_000, "degraded"))
+        while board.ready_ns("node") == 0 and time.monotonic() < deadline:
+            board.update(0.05)
+        assert board.ready_ns("node") == 10_000
+        assert not board.wait_for_last("node", timeout_s=0.05)
+
+
+@pytest.fixture
+def no_display(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    monkeypatch.setattr(sys, "platform", "linux")
+    return iter(())
+
+
+@pytest.mark.usefixtures("no_display")
+def test_without_a_display_the_address_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    assert view_arguments(8123, web=False, say=said.append) == ("--web",)
+    assert "http://localhost:8123" in said[0]
+    monkeypatch.setenv("DISPLAY", ":0")
+    assert view_arguments(8123, web=False, say=said.append) == ()
+    assert view_arguments(8123, web=True, say=said.append) == ("--web",)
+
+
+def test_free_ports_are_different_and_free() -> None:
+    ports = free_ports(8)
+    assert len(set(ports)) == 8
+    for port in ports:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+
+
+def test_demo_overwrites_nothing(tmp_path: Path) -> None:
+    (tmp_path / "report.json").write_text("{}")
+    with pytest.raises(ProcessError, match="is not empty"):
+        run_demo(None, DemoOptions(out=tmp_path), say=lambda _: None)  # type: ignore[arg-type]
