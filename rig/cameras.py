@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from rig.config import RigConfig
-from rig.driver import CameraDriver, RawFrame
+from rig.driver import CameraDriver, RawFrame, StreamEnded
 from rig.drivers import make_driver
 from rig.pictures import as_rgb
 from streamer.errors import DriverError
@@ -92,7 +92,10 @@ def _first_pictures(driver: CameraDriver, count: int, wait_s: float) -> dict[str
     seen: dict[str, RawFrame] = {}
     deadline = time.monotonic() + wait_s
     while len(seen) < count and (remaining_s := deadline - time.monotonic()) > 0:
-        frame = driver.next_frame(min(remaining_s, 0.5))
+        try:
+            frame = driver.next_frame(min(remaining_s, 0.5))
+        except StreamEnded:
+            break
         if frame is not None:
             seen.setdefault(frame.camera, frame)
     return seen
