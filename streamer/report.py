@@ -28,7 +28,8 @@ PAIR_WINDOW = 512
 ERROR_STEP_M = 2e-6
 ERROR_BINS = 100_000
 """Errors are kept to 2 micrometres up to 0.2 m, in constant memory however long the run."""
-NETWORK_STAGES = frozenset({"features", "coarse", "refine", "network"})
+NETWORK_STAGE = "network"
+"""The stage that is the network itself; `inference.node` books the rest as prepare, wait and publish."""
 
 
 @dataclass(slots=True)
@@ -66,7 +67,7 @@ class Tally:
         self.views[len(mesh.views)] += 1
         self.publish_ns.append(mesh.publish_time_ns)
         self.latency_ms.append((mesh.publish_time_ns - mesh.exposure_time_ns) / 1e6)
-        self.overhead_ms.append(sum(ns for name, ns in mesh.stages_ns.items() if name not in NETWORK_STAGES) / 1e6)
+        self.overhead_ms.append(sum(ns for name, ns in mesh.stages_ns.items() if name != NETWORK_STAGE) / 1e6)
 
     def _compare(
         self, frame_id: int, own: dict[int, MeshFrame], message: MeshFrame, others: dict[int, MeshFrame]
@@ -84,7 +85,9 @@ class Tally:
 
 
 def add_beat(lives: list[Health], beat: Health) -> None:
-    """Keep the last beat of each life of a process: a counter that falls means that it was started again.
+    """Keep the last beat of each life of a process: a total that falls means that it was started again.
+
+    Totals of frames published or used are looked at; they are written by one hand, so they never fall in one life.
 
     Args:
         lives: extended or updated in place; in order of time.
@@ -93,7 +96,8 @@ def add_beat(lives: list[Health], beat: Health) -> None:
     if not lives:
         lives.append(beat)
     elif beat.time_ns >= lives[-1].time_ns:
-        if all(beat.counters.get(key, 0) >= count for key, count in lives[-1].counters.items()):
+        before = lives[-1].counters
+        if all(beat.counters.get(key, 0) >= n for key, n in before.items() if key.startswith(("used.", "published."))):
             lives[-1] = beat
         else:
             lives.append(beat)
