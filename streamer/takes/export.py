@@ -1,4 +1,4 @@
-"""Meshes of a take -> files that other programs read. Positions are metres in the world frame (+Y up, the face looks at +Z)."""
+"""Meshes of a take -> files of other programs: metres, world frame, +Y up, the face looks along +Z."""
 
 import os
 import shutil
@@ -32,9 +32,9 @@ def export_take(
 ) -> dict[str, Any]:
     """Write the meshes of a channel.
 
-    `npz`: one file with `vertices` (F, N, 3) float32 metres, `triangles` (T, 3) int32, `frame_ids` (F,) and `times_ns` (F,) int64,
-    `world_from_head` (F, 4, 4) float32, `uv` (C, 2), `uv_triangles` (T, 3), `topology_id`, and `weights` (F, U) with `units` where
-    every mesh has them.
+    `npz`: one file with `vertices` (F, N, 3) float32 metres, `triangles` (T, 3) int32, `frame_ids` (F,) and
+    `times_ns` (F,) int64, `world_from_head` (F, 4, 4) float32, `uv` (C, 2), `uv_triangles` (T, 3), `topology_id`, and
+    `weights` (F, U) with `units` where every mesh has them.
     `obj`: a folder of `<frame id>.obj`, counter-clockwise, texture coordinates if there are any.
 
     Args:
@@ -91,8 +91,8 @@ def _walk(take: Take, meshes: MeshSequence, topology: Topology, on_progress: Pro
     for done, mesh in enumerate(meshes, 1):
         if mesh.topology_id != topology.id or len(mesh.vertices) != topology.vertex_count:
             raise TakeError(
-                f"{take.path}: frame {mesh.frame_id} has topology {mesh.topology_id} with {len(mesh.vertices)} vertices, the "
-                f"first mesh {topology.id} with {topology.vertex_count}; one export holds one topology"
+                f"{take.path}: frame {mesh.frame_id} has topology {mesh.topology_id} with {len(mesh.vertices)} vertices"
+                f", the first mesh {topology.id} with {topology.vertex_count}; one export holds one topology"
             )
         yield mesh
         if on_progress is not None:

@@ -1,7 +1,7 @@
-"""One wire message as one blob: magic, checksum, keys, lengths, parts. Pure; numpy and the standard library only.
+r"""One wire message as one blob: magic, checksum, keys, lengths, parts. Pure; numpy and the standard library only.
 
     offset  size  field (little-endian)
-    0       8     magic  \\x89MienB1\\n
+    0       8     magic  \x89MienB1\\n
     8       4     CRC-32 of everything behind it
     12      4     number of parts
     16      8     log time, ns (the same number as in the MCAP record, so that a damaged record is noticed)

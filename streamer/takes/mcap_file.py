@@ -1,8 +1,8 @@
 """One MCAP file being written: uncompressed chunks, message indexes, summary, and a checksum over all of it.
 
-The record layouts come from the `mcap` package; the chunk is put together here, because the package copies every picture
-four times on its way (1.2 CPU-s/GB) and this does once (0.5): a message is copied into the chunk's buffer and the buffer goes to
-the disk in one write. The result is plain MCAP: any reader of the format opens it.
+The record layouts come from the `mcap` package; the chunk is put together here, because the package copies every
+picture four times on its way (1.2 CPU-s/GB) and this does once (0.5): a message is copied into the chunk's buffer and
+the buffer goes to the disk in one write. The result is plain MCAP: any reader of the format opens it.
 """
 
 import struct
@@ -21,7 +21,7 @@ MCAP_MAGIC = b"\x89MCAP0\r\n"
 PROFILE = "mien"
 LIBRARY = "mien takes 1"
 CHUNK_HEAD = struct.Struct("<BQQQQIIQ")
-"""Opcode, record length, first and last log time, size, CRC (0: the data section has one), length of compression, size."""
+"""Opcode, record length, first and last log time, size, CRC (0: the data section has one), compression, size."""
 MESSAGE_HEAD = struct.Struct("<BQHIQQ")
 """Opcode, record length, channel, sequence, log time, publish time."""
 

@@ -1,4 +1,4 @@
-"""Take -> messages, frame sets, meshes. Nothing is read before it is asked for; every message is checked as it is read."""
+"""Take -> messages, frame sets, meshes. Nothing is read before it is asked for; every message is checked then."""
 
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -63,7 +63,8 @@ class MeshSequence(Sequence[MeshFrame]):
         message = self._take.read(self._entries[index])
         if not isinstance(message, MeshFrame):
             raise TakeError(
-                f"{self._take.path}: a mesh channel holds a {type(message).__name__}; run: mien verify {self._take.path}"
+                f"{self._take.path}: a mesh channel holds a {type(message).__name__}; run: "
+                f"mien verify {self._take.path}"
             )
         return message
 
@@ -277,7 +278,7 @@ def open_take(path: Path | str) -> Take:
         path: its folder.
 
     Raises:
-        TakeError: not a take, not closed, of another schema, or a file is missing, cut or damaged. The message says which and
-            what to do.
+        TakeError: not a take, not closed, of another schema, or a file is missing, cut or damaged. The message says
+            which and what to do.
     """
     return Take(Path(path))

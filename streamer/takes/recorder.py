@@ -215,8 +215,8 @@ def run_record(
 
     The take begins with the first calibration message; what arrives before it waits in memory and is recorded too. What
     cannot be taken is counted by topic and reason in the take's ledger: `lost-on-bus` (gaps in a node's numbering),
-    `queue-full` (the disk was too slow), `disk-full`; under `refused`, what arrived and was not sound (frames among it are
-    in `lost-on-bus` of their camera as well).
+    `queue-full` (the disk was too slow), `disk-full`; under `refused`, what arrived and was not sound (frames among
+    it are in `lost-on-bus` of their camera as well).
 
     Args:
         record: where and how.
@@ -231,8 +231,8 @@ def run_record(
         The folder of the closed take.
 
     Raises:
-        TakeError: no calibration came, the folder exists, the disk is too full to begin, or it filled up: then the take is
-            closed and whole up to there.
+        TakeError: no calibration came, the folder exists, the disk is too full to begin, or it filled up: then the
+            take is closed and whole up to there.
         TransportError: the health port is in use, or keys are missing.
         ConfigError: show or slate cannot be folder names.
     """

@@ -1,4 +1,4 @@
-"""A take whose recorder was killed, or whose files were cut or damaged, becomes whole again: every whole message stays."""
+"""A take whose recorder was killed, or whose files were cut, becomes whole again: every whole message stays."""
 
 import os
 import tomllib
@@ -46,8 +46,8 @@ class _Salvage:
 def recover_take(path: Path, on_progress: Progress | None = None) -> Report:
     """Make a take whole: rewrite what is cut or damaged, index it, and close the take.
 
-    A file is replaced only by a new one that has been written, synced and checked; until then the old one stands, so recovery
-    itself may be killed and repeated. A take that is whole is left alone.
+    A file is replaced only by a new one that has been written, synced and checked; until then the old one stands, so
+    recovery itself may be killed and repeated. A take that is whole is left alone.
 
     Args:
         path: the take's folder.
@@ -57,8 +57,8 @@ def recover_take(path: Path, on_progress: Progress | None = None) -> Report:
         The report of the take as it is now, with what was lost.
 
     Raises:
-        TakeError: not a folder, still being written, no calibration is left anywhere in it, of another schema, or the disk
-            has no room for the new file.
+        TakeError: not a folder, still being written, no calibration is left anywhere in it, of another schema, or the
+            disk has no room for the new file.
     """
     if not path.is_dir():
         raise TakeError(f"{path}: no such folder")

@@ -80,8 +80,8 @@ def run_replay(
 ) -> dict[str, int]:
     """Publish a take on the node's port: calibration, topology, truth and frames, and its meshes if wanted.
 
-    Frames keep frame id, counter, sequence, exposure time and clock; only the publish time is new. When looping, later rounds
-    go on counting where the first ended.
+    Frames keep frame id, counter, sequence, exposure time and clock; only the publish time is new. When looping,
+    later rounds go on counting where the first ended.
 
     Args:
         path: the take.
@@ -100,28 +100,31 @@ def run_replay(
         TransportError: the port is in use, or keys are missing.
     """
     sent: dict[str, int] = {}
+    counts: dict[str, int] = {}
     with open_take(path) as take:
         shift = Shift(take)
-        topologies = list(take.topologies.values())
+        states: list[tuple[str, Message]] = [("calibration", take.calibration)]
+        states += [("topology", topology) for topology in take.topologies.values()]
         channels = ["frame", "truth", *(["mesh"] if meshes else [])]
         endpoint, slots = endpoint_for(bus, "node"), ring_slots_for(bus)
-        with Publisher(endpoint, ring_slots=slots, keys_dir=bus.keys_dir) as publisher:
-            with HealthBeat(publisher, "replay", lambda: _vitals(sent)):
-                states = [("calibration", take.calibration), *(("topology", topology) for topology in topologies)]
-                clock = _StateClock(publisher, states)
-                clock.tick()
-                _wait(lead_s, clock, stop)
-                turn = 0
-                while not stop.is_set():
-                    for channel, message in _paced(take, channels, speed, clock, stop):
-                        message = shift.apply(message, turn)
-                        if isinstance(message, Frame):
-                            message = replace(message, publish_time_ns=time.time_ns())
-                        publisher.send(channel, message)
-                        sent[channel] = sent.get(channel, 0) + 1
-                    turn += 1
-                    if not loop:
-                        break
+        with (
+            Publisher(endpoint, ring_slots=slots, keys_dir=bus.keys_dir) as publisher,
+            HealthBeat(
+                publisher, "replay", lambda: Vitals("running", {f"published.{k}": n for k, n in counts.copy().items()})
+            ),
+        ):
+            clock = _StateClock(publisher, states)
+            _wait(lead_s, clock, stop)
+            turn = 0
+            while not stop.is_set() and (turn == 0 or loop):
+                for channel, recorded in _paced(take, channels, speed, clock, stop):
+                    message = shift.apply(recorded, turn)
+                    if isinstance(message, Frame):
+                        message = replace(message, publish_time_ns=time.time_ns())
+                        counts[message.camera] = counts.get(message.camera, 0) + 1
+                    publisher.send(channel, message)
+                    sent[channel] = sent.get(channel, 0) + 1
+                turn += 1
     return sent
 
 
@@ -140,10 +143,6 @@ class _StateClock:
                 self._publisher.send(channel, message)
             self._due_s = now_s + STATE_PERIOD_S
         return self._due_s - now_s
-
-
-def _vitals(sent: dict[str, int]) -> Vitals:
-    return Vitals("running", {f"published.{channel}": count for channel, count in dict(sent).items()})
 
 
 def _wait(seconds: float, clock: _StateClock, stop: threading.Event) -> None:

@@ -1,4 +1,4 @@
-"""Frames to frame sets from ids and times alone: the same sets whenever and in whatever order the frames arrived. Pure."""
+"""Frames to frame sets from ids and times alone: the same sets in whatever order the frames arrived. Pure."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace

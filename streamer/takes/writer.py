@@ -29,8 +29,8 @@ def topic_of(channel: str, message: Message) -> Topic:
 class TakeWriter:
     """Writes one take into a new folder. Not thread-safe: one thread writes and closes.
 
-    State messages (calibration, topology), which the bus repeats each second, are stored when they change and at the head
-    of every rolled file, so that each file can be read alone.
+    State messages (calibration, topology), which the bus repeats each second, are stored when they change and at the
+    head of every rolled file, so that each file can be read alone.
 
     Used as a context manager; an error inside the block still closes what was written.
     """
@@ -125,8 +125,8 @@ class TakeWriter:
             log_time_ns: when it was recorded, ns, >= 0; files roll and chunks are flushed by this time.
 
         Raises:
-            TakeError: the channel is not recorded, the time is negative, the take is closed, or the disk is full: then the
-                take has been closed with everything before it whole.
+            TakeError: the channel is not recorded, the time is negative, the take is closed, or the disk is full:
+                then the take has been closed with everything before it whole.
             WireError: the message is not sound.
         """
         if self._closed:
@@ -256,9 +256,9 @@ class TakeWriter:
         except OSError as second:
             self._end()
             raise TakeError(
-                f"{self.path}: {reason}; all {self.on_disk} messages before it are whole, but take.json could not be written "
-                f"({second.strerror}); free space, then run: mien recover {self.path}"
+                f"{self.path}: {reason}; all {self.on_disk} messages before it are whole, but take.json could not be "
+                f"written ({second.strerror}); free space, then run: mien recover {self.path}"
             ) from error
         raise TakeError(
-            f"{self.path}: {reason}; the take is closed and holds all {self.on_disk} messages before it; free space on this disk"
+            f"{self.path}: {reason}; the take is closed and holds all {self.on_disk} messages before it; free space"
         ) from error

@@ -1,0 +1,8 @@
+"""Footage from elsewhere -> takes, with its own time stamps and its own calibration.
+
+calibrations  calibration files of other programs
+timestamps    CSV files of exposure times
+footage       videos as numbered pictures, and their way into a take
+video         any videos with a calibration
+nersemble     folders in the layout of NeRSemble v2
+"""
