@@ -38,15 +38,15 @@ class OpenVinoGraph:
         """Take a compiled model with static float32 inputs and outputs."""
         self.name = name
         self.precision = precision
-        self.inputs = {port.any_name: _spec(port, name) for port in compiled.inputs}
-        self.outputs = {port.any_name: _spec(port, name) for port in compiled.outputs}
+        self.inputs = {_declared(port): _spec(port, name) for port in compiled.inputs}
+        self.outputs = {_declared(port): _spec(port, name) for port in compiled.outputs}
         self._request = compiled.create_infer_request()
         self._lock = threading.Lock()
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, F32]:
         """Run once and wait; see `Graph.run`."""
         check_inputs(self.name, self.inputs, inputs)
-        arrays = {name: np.ascontiguousarray(value) for name, value in inputs.items()}
+        arrays = [np.ascontiguousarray(inputs[name]) for name in self.inputs]
         try:
             with self._lock:
                 # Inputs are shared. Outputs are copied: the request writes into the same buffers at its next run. The
@@ -54,7 +54,12 @@ class OpenVinoGraph:
                 results = self._request.infer(arrays, share_inputs=True, share_outputs=False)
         except RuntimeError as error:
             raise EngineError(f"graph '{self.name}': OpenVINO failed: {_reason(error)}") from error
-        return {name: results[name] for name in self.outputs}
+        return {name: results[index] for index, name in enumerate(self.outputs)}
+
+
+def _declared(port: Any) -> str:
+    """Return the name that the ONNX file gives an input or output; its tensor takes on further ones where a no-op is removed."""
+    return str(port.get_node().get_friendly_name()).removesuffix("/sink_port_0")
 
 
 def _spec(port: Any, graph: str) -> TensorSpec:
