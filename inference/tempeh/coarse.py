@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from inference.tempeh.blocks import UNet3
 from inference.tempeh.layout import CHANNELS, HEAD_GRID, MAP_SCALE_MM
-from inference.tempeh.volume import expectation, fuse, sample
+from inference.tempeh.volume import as_float32, expectation, fuse, sample
 from streamer.types import F32
 
 KEYS = 32
@@ -28,10 +28,8 @@ class CoarseHead(nn.Module):
         super().__init__()
         self.net = UNet3(2 * CHANNELS + 2 + 3, 32, KEYS)
         self.query = nn.Parameter(torch.randn(len(controls_mm), KEYS) * 0.02)
-        points = torch.from_numpy(points_mm)
-        self.register_buffer("points", points)
-        squared = torch.cdist(torch.from_numpy(controls_mm), points) ** 2
-        self.register_buffer("prior", -0.5 * squared / PRIOR_MM**2, persistent=False)
+        self.register_buffer("points", torch.from_numpy(points_mm))
+        self.register_buffer("controls", torch.from_numpy(controls_mm))
 
     def forward(self, features: Tensor, grid: Tensor, weight: Tensor) -> Tensor:
         """Find the controls.
@@ -61,4 +59,7 @@ class CoarseHead(nn.Module):
     def attend(self, keys: Tensor) -> Tensor:
         """Attention with the mean places as prior: (B, M, 3)."""
         with torch.autocast("cpu", enabled=False):  # bf16 logits and coordinates cost millimetres
-            return expectation(SHARPNESS * (self.query.float() @ keys.float()) + self.prior, self.points)
+            # log of the Gaussian, written as one product; what is constant over the voxels cancels in the softmax
+            near = self.controls @ self.points.T - 0.5 * (self.points**2).sum(1)
+            logits = SHARPNESS * (self.query @ as_float32(keys)) + near / PRIOR_MM**2
+            return expectation(logits, self.points)

@@ -9,6 +9,11 @@ from torch import Tensor
 from torch.nn import functional
 
 
+def as_float32(values: Tensor) -> Tensor:
+    """Return float32; values that are so already stay untouched (a cast to the same type would rename an exported input)."""
+    return values if values.dtype == torch.float32 else values.float()
+
+
 def sample(features: Tensor, grid: Tensor) -> Tensor:
     """Bilinear samples of feature maps.
 
@@ -19,7 +24,7 @@ def sample(features: Tensor, grid: Tensor) -> Tensor:
     Returns:
         (B, C, P) float32; zero outside the picture.
     """
-    picked = functional.grid_sample(features.float(), grid[:, None], mode="bilinear", padding_mode="zeros", align_corners=False)
+    picked = functional.grid_sample(as_float32(features), grid[:, None], mode="bilinear", padding_mode="zeros", align_corners=False)
     return picked[:, :, 0]
 
 
@@ -53,4 +58,4 @@ def expectation(logits: Tensor, points: Tensor) -> Tensor:
     Returns:
         (B, N, 3).
     """
-    return torch.softmax(logits.float(), -1) @ points
+    return torch.softmax(as_float32(logits), -1) @ points
