@@ -10,7 +10,7 @@ import numpy as np
 from inference.framing import Resampler, Window, choose_evenly, fit_window, framed
 from streamer.errors import CalibrationError
 from streamer.pixels import decode_pixels
-from streamer.types import F32, Calibration, Camera, Frame, FrameSet
+from streamer.types import F32, U8, Calibration, Camera, Frame, FrameSet
 
 log = logging.getLogger(__name__)
 
@@ -22,8 +22,8 @@ REDUCTIONS = (8, 4, 2)
 class Pictures:
     """What the network eats."""
 
-    values: F32
-    """(V, 3, H, W) RGB in 0..1; slots without a picture are zero."""
+    values: U8
+    """(V, H, W, 3) RGB; slots without a picture are zero."""
     mask: F32
     """(V,) 1 where there is a picture, else 0."""
     views: tuple[str, ...]
@@ -52,7 +52,7 @@ class PictureMaker:
         self._full = {camera.id: camera for camera in chosen}
         self._windows = {c.id: fit_window(c.width, c.height, width, height) for c in chosen}
         self._slots = {camera.id: slot for slot, camera in enumerate(chosen)}
-        self._shape = (max_views, 3, height, width)
+        self._shape = (max_views, height, width, 3)
         self._plans: dict[tuple[str, int, int], tuple[int, Resampler]] = {}
         self.cameras: tuple[Camera, ...] = tuple(framed(c, self._windows[c.id], width, height) for c in chosen)
         """The cameras of the network's pictures, in slot order; slots beyond them stay empty."""
@@ -78,7 +78,7 @@ class PictureMaker:
                 f"set {frame_set.frame_id}: none of its cameras ({', '.join(frame_set.members)}) is in the calibration "
                 f"in use ({', '.join(self._slots)})"
             )
-        values = np.empty(self._shape, np.float32)
+        values = np.empty(self._shape, np.uint8)
         mask = np.zeros(self._shape[0], np.float32)
         plans = [self._plan(frame) for _, frame in frames]
         jobs = [
@@ -107,7 +107,7 @@ class PictureMaker:
         if key not in self._plans:
             factor = proxy_factor(self._full[frame.camera], frame.width, frame.height)
             window = self._windows[frame.camera]
-            _, _, height, width = self._shape
+            _, height, width, _ = self._shape
             reduce = 1
             if frame.encoding == "jpeg":
                 reduce = decoder_reduction(frame.width, frame.height, window.height / factor / height)
@@ -118,7 +118,7 @@ class PictureMaker:
         return self._plans[key]
 
 
-def _fill(frame: Frame, reduce: int, resampler: Resampler, out: F32) -> None:
+def _fill(frame: Frame, reduce: int, resampler: Resampler, out: U8) -> None:
     resampler.into(decode_pixels(frame, reduce), out)
 
 

@@ -11,7 +11,7 @@ from inference.engines import Graph, Precision, open_engine
 from inference.model_store import ModelFiles
 from inference.pictures import PictureMaker, Pictures
 from streamer.errors import EngineError, ModelError
-from streamer.types import F32, Calibration, Camera, FrameSet, MeshFrame
+from streamer.types import F32, U8, Calibration, Camera, FrameSet, MeshFrame
 
 
 class NetworkResult(Protocol):
@@ -33,11 +33,11 @@ class NetworkResult(Protocol):
 class Network(Protocol):
     """The core that a model's graphs are run by, for fixed cameras."""
 
-    def run(self, pictures: F32, mask: F32) -> NetworkResult:
+    def run(self, pictures: U8, mask: F32) -> NetworkResult:
         """Reconstruct one head.
 
         Args:
-            pictures: (V, 3, H, W) RGB in 0..1, the k-th camera in slot k; slots without a picture are zero.
+            pictures: (V, H, W, 3) RGB, the k-th camera in slot k; slots without a picture are zero.
             mask: (V,) 1 where there is a picture, else 0.
         """
 
@@ -48,9 +48,10 @@ NetworkFactory = Callable[[ModelFiles, Mapping[str, Graph], Sequence[Camera]], N
 
 def live_network(model: ModelFiles, graphs: Mapping[str, Graph], cameras: Sequence[Camera]) -> Network:
     """Make the network that Mien ships: TEMPEH at its live size."""
+    from inference.tempeh.layout import unpack_constants
     from inference.tempeh.live import LiveNetwork
 
-    return LiveNetwork(model, graphs, cameras)
+    return LiveNetwork(unpack_constants(model.constants, model.topology), graphs, cameras, model.max_views)
 
 
 def compile_graphs(model: ModelFiles, engine: str, precision: Precision, threads: int) -> dict[str, Graph]:

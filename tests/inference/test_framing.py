@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from inference.framing import Resampler, Window, area_weights, choose_evenly, fit_window, framed
 from streamer.geometry import project, scaled
-from streamer.types import F32, U8, Camera
+from streamer.types import U8, Camera
 from tests.inference.makers import camera, ring
 
 SIZES = st.tuples(st.integers(40, 4000), st.integers(40, 4000))
@@ -24,10 +24,10 @@ def blob(width: int, height: int, x: float, y: float, radius: float) -> U8:
     return np.repeat(value.astype(np.uint8)[..., None], 3, 2)
 
 
-def centroid(picture: F32) -> tuple[float, float]:
-    v, u = np.mgrid[0 : picture.shape[1], 0 : picture.shape[2]]
-    total = picture[0].sum()
-    return float((picture[0] * u).sum() / total), float((picture[0] * v).sum() / total)
+def centroid(picture: U8) -> tuple[float, float]:
+    v, u = np.mgrid[0 : picture.shape[0], 0 : picture.shape[1]]
+    value = picture[..., 0].astype(float)
+    return float((value * u).sum() / value.sum()), float((value * v).sum() / value.sum())
 
 
 @given(SIZES, SIZES)
@@ -55,7 +55,7 @@ def test_the_adapted_camera_sees_a_point_where_the_picture_shows_it(width: int, 
     point = np.array([0.08, -0.05, 0.1])
     (x, y), _ = project(full, point)
     window = fit_window(width, height, 160, 120)
-    out = np.empty((3, 120, 160), np.float32)
+    out = np.empty((120, 160, 3), np.uint8)
     Resampler(width, height, window, 160, 120).into(blob(width, height, x, y, height / 20), out)
     expected, _ = project(framed(full, window, 160, 120), point)
     np.testing.assert_allclose(centroid(out), expected, atol=0.05)
@@ -71,22 +71,20 @@ def test_area_weights_are_an_average(source: int, target: int, start: float, len
 
 def test_both_ways_of_resampling_agree() -> None:
     picture = cv2.GaussianBlur(np.random.default_rng(1).integers(0, 256, (96, 128, 3), dtype=np.uint8), (5, 5), 0)
-    fast, exact = np.empty((2, 3, 24, 32), np.float32)
+    fast, exact = np.empty((2, 24, 32, 3), np.uint8)
     Resampler(128, 96, Window(0, 0, 128, 96), 32, 24).into(picture, fast)
     slow = Resampler(128, 96, Window(1e-9, 0, 128 - 1e-9, 96), 32, 24)
     assert slow._box is None
     slow.into(picture, exact)
-    np.testing.assert_allclose(fast, exact, atol=0.51 / 255)  # OpenCV rounds to whole grey values
-    expected = picture.reshape(24, 4, 32, 4, 3).mean((1, 3)).transpose(2, 0, 1) / 255
-    np.testing.assert_allclose(exact, expected, atol=1e-6)
+    expected = picture.reshape(24, 4, 32, 4, 3).mean((1, 3))
+    assert np.abs(exact - expected).max() <= 0.5 + 1e-4 and np.abs(fast - expected).max() <= 0.5 + 1e-4
 
 
 def test_beyond_the_picture_all_is_black() -> None:
-    out = np.empty((3, 12, 16), np.float32)
+    out = np.empty((12, 16, 3), np.uint8)
     window = fit_window(30, 60, 16, 12)
     Resampler(30, 60, window, 16, 12).into(np.full((60, 30, 3), 255, np.uint8), out)
-    assert (out[:, :, :4] == 0).all() and (out[:, :, -4:] == 0).all()
-    np.testing.assert_allclose(out[:, :, 6:10], 1.0, atol=1e-6)
+    assert (out[:, :5] == 0).all() and (out[:, -5:] == 0).all() and (out[:, 5:-5] == 255).all()
 
 
 def on_arc(angles: list[float]) -> list[Camera]:
