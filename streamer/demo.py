@@ -12,7 +12,9 @@ from streamer.live import HealthBoard, Say, conduct, free_ports, plan, view_argu
 from streamer.processes import Stop
 from streamer.report import Tally, build_report, require_closed, write_report
 from streamer.supervise import Supervisor
-from streamer.takes import open_take
+from streamer.takes.layout import read_info
+from streamer.takes.reader import open_take
+from streamer.takes.recover import recover_take
 
 HEADLESS_SECONDS = 20.0
 
@@ -80,12 +82,12 @@ def run_demo(settings: DemoSettings, options: DemoOptions, *, say: Say) -> dict[
     else:
         view = view_arguments(web_port, web=options.web, say=say)
     node = ("--seconds", f"{seconds:g}") if seconds else ()
-    specs = plan(bus, tuple(config), node=node, record=("--out", str(out / "take")), view=view)
+    specs = plan(bus, tuple(config), node=node, record=("--out", str(out / "take{again}")), view=view)
     say(f"starting {', '.join(spec.name for spec in specs)}; everything goes to {out}")
     with Stop() as stop, HealthBoard(bus, ("node", "infer", "record")) as board:
         with Supervisor(specs, logs=out / "logs", last_beat_ns=board.ready_ns) as supervisor:
-            conduct(supervisor, board, stop, seconds=None, say=say)
-        report = _report(out, settings, board, dict(supervisor.restarts))
+            conduct(bus, supervisor, board, stop, seconds=None, say=say)
+        report = _report(out, settings, board, dict(supervisor.restarts), say)
     write_report(report, out / "report.json")
     require_closed(report["frames"])
     return report
@@ -107,10 +109,16 @@ def _prepare(wanted: Path | None) -> Path:
     return wanted
 
 
-def _report(out: Path, settings: DemoSettings, board: HealthBoard, restarts: dict[str, int]) -> dict[str, Any]:
+def _report(
+    out: Path, settings: DemoSettings, board: HealthBoard, restarts: dict[str, int], say: Say
+) -> dict[str, Any]:
     tally = Tally()
-    for channel, _log_time_ns, message in open_take(out / "take").messages(["mesh", "truth", "health"]):
-        tally.add(channel, message)
+    for path in sorted(out.glob("take*")):  # a recorder that was killed and started again left more than one
+        if read_info(path).state == "recording":
+            say(f"the recorder of {path} was killed; recovering: {recover_take(path).as_json()}")
+        with open_take(path) as take:
+            for channel, _log_time_ns, message in take.messages(["mesh", "truth", "health"]):
+                tally.add(channel, message)
     for lives in board.lives.values():  # the last counts of a process may come after the recorder's last word
         for beat in lives:
             tally.add("health", beat)

@@ -18,10 +18,10 @@ from typing import Any, Protocol, Self
 
 from streamer.config import BusConfig
 from streamer.errors import ProcessError
-from streamer.processes import Stop
+from streamer.processes import HealthBeat, Stop, Vitals
 from streamer.report import add_beat
-from streamer.supervise import ProcessSpec, Supervisor
-from streamer.transport import Subscriber, endpoint_for
+from streamer.supervise import ProcessSpec, Supervisor, last_words
+from streamer.transport import Publisher, Subscriber, endpoint_for
 from streamer.types import Health
 
 NODE_NICE = 10
@@ -152,10 +152,13 @@ def plan(
     return specs
 
 
-def conduct(supervisor: Supervisor, board: HealthBoard, stop: Stop, *, seconds: float | None, say: Say) -> None:
+def conduct(
+    bus: BusConfig, supervisor: Supervisor, board: HealthBoard, stop: Stop, *, seconds: float | None, say: Say
+) -> None:
     """Run until the end of the source, the viewer, the time, or a signal; then stop in order.
 
     Args:
+        bus: where the supervisor publishes its own health.
         supervisor: with the processes of `plan`.
         board: hears them.
         stop: set by SIGINT and SIGTERM.
@@ -176,11 +179,23 @@ def conduct(supervisor: Supervisor, board: HealthBoard, stop: Stop, *, seconds: 
             return True
         return seconds is not None and bool(ready_s) and time.monotonic() - ready_s[0] >= seconds
 
-    supervisor.run(stop, finished)
+    def vitals() -> Vitals:
+        return Vitals(counters={f"restarts.{name}": count for name, count in supervisor.restarts.items()})
+
+    with (
+        Publisher(endpoint_for(bus, "demo"), keys_dir=bus.keys_dir) as publisher,
+        HealthBeat(publisher, "demo", vitals),
+    ):
+        supervisor.run(stop, finished)
+        _stop_in_order(supervisor, board)
+
+
+def _stop_in_order(supervisor: Supervisor, board: HealthBoard) -> None:
     for name in supervisor.stop_order:
         code = supervisor.stop(name)
         if code not in (0, None):
-            raise ProcessError(f"{name} did not end cleanly (exit code {code}); see {supervisor.log(name)}")
+            log = supervisor.log(name)
+            raise ProcessError(f"{name} did not end cleanly (exit code {code}): {last_words(log)} (log: {log})")
         if code is not None and name in ("node", "infer"):
             board.wait_for_last(name)
 
@@ -205,7 +220,7 @@ def run_live(settings: LiveSettings, options: LiveOptions, *, say: Say) -> dict[
         with Stop() as stop, HealthBoard(settings.bus, names) as board:
             supervisor = Supervisor(specs, logs=Path("out/logs"), last_beat_ns=board.ready_ns)
             with supervisor:
-                conduct(supervisor, board, stop, seconds=options.seconds, say=say)
+                conduct(settings.bus, supervisor, board, stop, seconds=options.seconds, say=say)
             health = {name: dict(lives[-1].counters) for name, lives in board.lives.items()}
             return {"restarts": dict(supervisor.restarts), "health": health}
 

@@ -41,7 +41,7 @@ class ProcessSpec:
     name: str
     """Name in messages, of the log file and of its Health."""
     arguments: tuple[str, ...]
-    """What follows `python -m mien`."""
+    """What follows `python -m mien`; `{again}` in it becomes nothing at the first start, then `_2`, `_3`."""
     after: tuple[str, ...] = ()
     """Names of processes that must be ready before this one starts."""
     nice: int = 0
@@ -87,6 +87,7 @@ class _Child:
     process: subprocess.Popen[bytes] | None = None
     started_ns: int = 0
     deadline_s: float = 0.0
+    life: int = 0
     ready: bool = False
     done: bool = False
     retry_at_s: float = 0.0
@@ -228,9 +229,11 @@ class Supervisor:
         return self._children[name].ready or self._children[name].done
 
     def _start(self, child: _Child, now_s: float) -> None:
+        child.life += 1
+        again = "" if child.life == 1 else f"_{child.life}"
         with child.log.open("ab") as log:
             child.process = subprocess.Popen(
-                [*self._command, *child.spec.arguments],
+                [*self._command, *(text.replace("{again}", again) for text in child.spec.arguments)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -36,8 +36,8 @@ with Stop() as stop, Publisher(f"tcp://127.0.0.1:{port}") as publisher:
 
 @pytest.fixture
 def bus() -> BusConfig:
-    node, infer, record = free_ports(3)
-    return BusConfig(node_port=node, infer_port=infer, record_port=record)
+    node, infer, record, demo = free_ports(4)
+    return BusConfig(node_port=node, infer_port=infer, record_port=record, demo_port=demo)
 
 
 def run(
@@ -57,7 +57,7 @@ def run(
     board = HealthBoard(bus, ("node", "infer", "record"))
     command = (sys.executable, "-c", CHILD)
     with board, Supervisor(specs, logs=folder, last_beat_ns=board.ready_ns, command=command) as supervisor:
-        conduct(supervisor, board, stop or Stop(), seconds=seconds, say=lambda _: when_ready())
+        conduct(bus, supervisor, board, stop or Stop(), seconds=seconds, say=lambda _: when_ready())
     return board
 
 

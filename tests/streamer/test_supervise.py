@@ -71,13 +71,14 @@ def spec(name: str, what: str, where: Path, **more: object) -> ProcessSpec:
 
 
 def test_killed_child_is_started_again(tmp_path: Path) -> None:
-    where = tmp_path / "pids"
-    with Supervisor([spec("infer", "wait", where)], logs=tmp_path, command=COMMAND, policy=QUICK) as supervisor:
-        until(polled(supervisor, lambda: len(pids(where)) == 1 and supervisor.ready), "first start")
-        os.kill(pids(where)[0], signal.SIGKILL)
-        until(polled(supervisor, lambda: len(pids(where)) == 2), "restart")
+    first, second_life = tmp_path / "pids", tmp_path / "pids_2"
+    specs = [spec("infer", "wait", tmp_path / "pids{again}")]
+    with Supervisor(specs, logs=tmp_path, command=COMMAND, policy=QUICK) as supervisor:
+        until(polled(supervisor, lambda: len(pids(first)) == 1 and supervisor.ready), "first start")
+        os.kill(pids(first)[0], signal.SIGKILL)
+        until(polled(supervisor, lambda: len(pids(second_life)) == 1), "restart")
         assert supervisor.restarts == {"infer": 1}
-        second = pids(where)[1]
+        (second,) = pids(second_life)
         assert supervisor.pid("infer") == second
     assert not alive(second)
 
