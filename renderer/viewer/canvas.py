@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from renderer.viewer.layout import Rect
-from streamer.types import U8
+from streamer.types import F64, U8
 
 Colour = tuple[int, int, int]
 Align = Literal["left", "right", "centre"]
@@ -26,7 +26,8 @@ def _word(token: str, size: int, weight: int) -> tuple[U8, int, int, int]:
     """Coverage of a token, its offset from the pen (x, y), and how far the pen moves."""
     pad = size
     mask = np.zeros((3 * size, pad * 2 + size * len(token) * 2), np.uint8)
-    end, mask = cv2.putText(mask, token, (pad, 2 * size), (255,), _font(), size, weight)  # type: ignore[call-overload]
+    end, drawn = cv2.putText(mask, token, (pad, 2 * size), (255,), _font(), size, weight)
+    mask = np.asarray(drawn, np.uint8)
     advance = int(end[0]) - pad
     ys, xs = np.nonzero(mask)
     if not len(xs):
@@ -133,7 +134,7 @@ class Canvas:
         """Fill a circle."""
         self._stamp(_rounded(2 * radius + 1, 2 * radius + 1, radius), x - radius, y - radius, colour, 1.0)
 
-    def curve(self, points: U8 | np.ndarray, rect: Rect, colour: Colour, thickness: int = 1, fill: float = 0.0) -> None:
+    def curve(self, points: F64, rect: Rect, colour: Colour, thickness: int = 1, fill: float = 0.0) -> None:
         """Draw a smooth line through points, and shade what lies below it.
 
         Args:
@@ -143,7 +144,7 @@ class Canvas:
             thickness: of the line, px.
             fill: opacity of the shade.
         """
-        local = np.asarray(points, np.float64) - (rect.x, rect.y)
+        local = points - (rect.x, rect.y)
         fixed = np.round(local * 16).astype(np.int32)  # cv2 takes 4 fractional bits
         if fill:
             floor = 16 * rect.height

@@ -5,6 +5,8 @@ from functools import cache
 from importlib import resources
 
 import moderngl
+import numpy as np
+from numpy.typing import ArrayLike
 
 from streamer.errors import GraphicsError
 
@@ -18,11 +20,13 @@ def headless_context() -> moderngl.Context:
     Raises:
         GraphicsError: EGL or a driver for it is missing.
     """
-    backend = {"backend": "egl"} if sys.platform == "linux" else {}
+    linux = sys.platform == "linux"
     try:
-        return moderngl.create_context(require=330, standalone=True, **backend)
+        if linux:
+            return moderngl.create_context(require=330, standalone=True, backend="egl")  # type: ignore[arg-type]
+        return moderngl.create_context(require=330, standalone=True)
     except Exception as error:  # glcontext raises nothing more specific
-        hint = f"; on Debian: sudo apt-get install {PACKAGES}" if backend else "; update the graphics driver"
+        hint = f"; on Debian: sudo apt-get install {PACKAGES}" if linux else "; update the graphics driver"
         raise GraphicsError(f"no OpenGL 3.3 without a display ({error}){hint}") from error
 
 
@@ -36,6 +40,20 @@ def window_context() -> moderngl.Context:
         return moderngl.create_context(require=330)
     except Exception as error:  # glcontext raises nothing more specific
         raise GraphicsError(f"the window has no OpenGL 3.3 ({error}); use --snapshot, --video or --web") from error
+
+
+def write_uniforms(program: moderngl.Program, **values: ArrayLike) -> None:
+    """Set uniforms of floats; those that the compiler found unused are passed over.
+
+    Args:
+        program: the program.
+        **values: name to numbers; matrices as numpy has them, row by row.
+    """
+    for name, value in values.items():
+        member = program.get(name, None)
+        if isinstance(member, moderngl.Uniform):
+            array = np.asarray(value, np.float32)
+            member.write((array.T if array.ndim == 2 else array).tobytes())  # GLSL has columns
 
 
 @cache

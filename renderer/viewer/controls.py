@@ -13,7 +13,10 @@ Overlay = Literal["solid", "wire", "off"]
 
 MATERIALS: tuple[Material, ...] = ("skin", "clay")
 OVERLAYS: tuple[Overlay, ...] = ("solid", "wire", "off")
-KEYS = "drag orbit · right-drag pan · wheel zoom · R reset · M material · O overlay · [ ] opacity · C cameras · T turn · H figures · Space hold"
+KEYS = (
+    "drag orbit · right-drag pan · wheel zoom · R reset · M material · O overlay · [ ] opacity · C cameras · T turn"
+    " · H figures · Space hold"
+)
 """Help line of the window."""
 
 _PITCH_LIMIT = math.radians(85.0)
@@ -21,7 +24,7 @@ _PITCH_LIMIT = math.radians(85.0)
 
 @dataclass(frozen=True, slots=True)
 class OrbitCamera:
-    """A camera on a sphere around a point, +Y up; at yaw 0 and pitch 0 it stands on +Z and sees the face from the front."""
+    """A camera on a sphere around a point, +Y up; at yaw 0 and pitch 0 it stands on +Z, in front of the face."""
 
     target: tuple[float, float, float] = (0.0, 0.0, 0.0)
     """Point looked at, metres, world."""
@@ -35,7 +38,7 @@ class OrbitCamera:
     """Vertical field of view: a portrait lens."""
 
     def orbit(self, dx: float, dy: float) -> "OrbitCamera":
-        """Turn by a drag of (dx, dy), in heights of the view: one height is half a turn; dragging right turns the head right."""
+        """Turn by a drag of (dx, dy) in heights of the view; a height is half a turn, and the head follows the hand."""
         pitch = min(max(self.pitch_rad + math.pi * dy, -_PITCH_LIMIT), _PITCH_LIMIT)
         return replace(self, yaw_rad=math.remainder(self.yaw_rad - math.pi * dx, math.tau), pitch_rad=pitch)
 

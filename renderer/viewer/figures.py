@@ -88,7 +88,7 @@ class Window:
             self._items.popleft()
 
     def rate(self, now_ns: int) -> float:
-        """Events per second: intervals over the time they span, counting the silence since the last when it is longer."""
+        """Events per second: intervals over the time they span, and over the silence since when it has grown long."""
         self._expire(now_ns)
         if len(self._items) < 2:
             return 0.0

@@ -5,7 +5,7 @@ import math
 import moderngl
 import numpy as np
 
-from renderer.viewer.context import build_program
+from renderer.viewer.context import build_program, write_uniforms
 from renderer.viewer.controls import MATERIALS, Look
 from renderer.viewer.layout import Layout, Rect
 from renderer.viewer.sheets import Quad, Sheets, lower_left
@@ -79,9 +79,8 @@ class HeadView:
 
     def _draw_head(self, surface: Surface, look: Look, clip_from_world: F64) -> None:
         program, eye_from_world = self._program, look.camera.eye_from_world()
-        program["clip_from_world"].write(clip_from_world.T.astype(np.float32).tobytes())
-        program["eye_from_world"].write(eye_from_world.T.astype(np.float32).tobytes())
-        program["up_eye"].write(eye_from_world[:3, 1].astype(np.float32).tobytes())
+        up_eye = eye_from_world[:3, 1]
+        write_uniforms(program, clip_from_world=clip_from_world, eye_from_world=eye_from_world, up_eye=up_eye)
         program["material"] = MATERIALS.index(look.material)
         self._context.enable_only(moderngl.DEPTH_TEST | moderngl.CULL_FACE)
         surface.render(program, lids=True)
@@ -92,7 +91,9 @@ class HeadView:
         self._context.enable_only(moderngl.BLEND)
         self._context.blend_func = moderngl.ONE, moderngl.ONE_MINUS_SRC_ALPHA
 
-    def _draw_floor(self, screen: moderngl.Framebuffer, surface: Surface, clip_from_world: F64, height_m: float) -> None:
+    def _draw_floor(
+        self, screen: moderngl.Framebuffer, surface: Surface, clip_from_world: F64, height_m: float
+    ) -> None:
         self._blend(screen)
         self._context.viewport = lower_left(self._layout.main, self._layout.height)
         self._context.scissor = self._context.viewport

@@ -41,9 +41,11 @@ class PictureHistory:
     def match(self, frame_id: int, exposure_time_ns: int) -> Frame | None:
         """Return the frame of a frame set: the same id, else the nearest exposure; None while empty."""
         best: Frame | None = None
+        nearest_ns = 0
         for frame in reversed(self._frames):
             if frame.frame_id == frame_id:
                 return frame
-            if best is None or abs(frame.exposure_time_ns - exposure_time_ns) < abs(best.exposure_time_ns - exposure_time_ns):
-                best = frame
+            distance_ns = abs(frame.exposure_time_ns - exposure_time_ns)
+            if best is None or distance_ns < nearest_ns:
+                best, nearest_ns = frame, distance_ns
         return best

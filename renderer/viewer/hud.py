@@ -62,6 +62,10 @@ def _median(spread: Spread | None) -> str:
     return "–" if spread is None else milliseconds(spread.p50)
 
 
+def _note(spread: Spread | None) -> str:
+    return "" if spread is None else f"p95 {milliseconds(spread.p95)}   now {milliseconds(spread.newest)}"
+
+
 def _badge(figures: Figures) -> tuple[str, Tone]:
     match figures.connection:
         case "live":
@@ -104,7 +108,7 @@ def hud_text(figures: Figures) -> HudText:
         badge=_badge(figures),
         identity=f"{identity}   {figures.timecode}".rstrip(),
         headline=Row("Exposure → mesh", _median(latency)),
-        headline_note="" if latency is None else f"p95 {milliseconds(latency.p95)}   now {milliseconds(latency.newest)}",
+        headline_note=_note(latency),
         rows=tuple(rows),
         unused=" · ".join(f"{reason} {count(-number)}" for number, reason in reasons),
         processes=tuple((name, _STATE_TONES.get(state, "bad")) for name, state in figures.processes),

@@ -39,7 +39,9 @@ class HudPainter:
     def _px(self, size: float) -> int:
         return max(round(size * self.layout.scale), 1)
 
-    def paint(self, text: HudText, trace_ms: Sequence[tuple[float, float]], labels: Sequence[tuple[str, str]]) -> list[Rect]:
+    def paint(
+        self, text: HudText, trace_ms: Sequence[tuple[float, float]], labels: Sequence[tuple[str, str]]
+    ) -> list[Rect]:
         """Paint everything.
 
         Args:

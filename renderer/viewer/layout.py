@@ -122,6 +122,7 @@ def mosaic(aspects: Sequence[float], width: int) -> tuple[int, tuple[Rect, ...]]
     rows = -(-count // columns)
     cell_width = width // columns
     cell_height = round(cell_width / max(aspects))
-    cells = [Rect((i % columns) * cell_width, (i // columns) * cell_height, cell_width, cell_height) for i in range(count)]
+    places = [((i % columns) * cell_width, (i // columns) * cell_height) for i in range(count)]
+    cells = [Rect(x, y, cell_width, cell_height) for x, y in places]
     height = rows * cell_height
     return height + height % 2, tuple(cell.inside(aspect) for cell, aspect in zip(cells, aspects, strict=True))

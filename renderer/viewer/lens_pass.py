@@ -1,9 +1,8 @@
 """Draws the mesh over a camera's picture, through that camera's lens."""
 
 import moderngl
-import numpy as np
 
-from renderer.viewer.context import build_program
+from renderer.viewer.context import build_program, write_uniforms
 from renderer.viewer.controls import Overlay
 from renderer.viewer.lens import Lens
 from renderer.viewer.surface import Surface
@@ -50,22 +49,20 @@ class LensPass:
         if mode == "off" or opacity <= 0:
             return
         program = self._wire if mode == "wire" else self._solid
-        values = {
-            "focal": lens.focal.T.tobytes(),  # GLSL matrices are column by column
-            "camera_from_world": lens.camera_from_world.T.tobytes(),
-            "centre": lens.centre.tobytes(),
-            "distortion": lens.distortion.tobytes(),
-            "size": np.array(lens.size, np.float32).tobytes(),
-            "depth_range": np.array(lens.depth_range, np.float32).tobytes(),
-            "limit_r2": np.float32(lens.limit_r2).tobytes(),
-            "picture_origin": np.array(viewport[:2], np.float32).tobytes(),
-            "picture_size": np.array(viewport[2:], np.float32).tobytes(),
-            "opacity": np.float32(opacity).tobytes(),
-            "tint": np.array(tint, np.float32).tobytes(),
-        }
-        for name, value in values.items():
-            if name in program:
-                program[name].write(value)
+        write_uniforms(
+            program,
+            camera_from_world=lens.camera_from_world,
+            focal=lens.focal,
+            centre=lens.centre,
+            distortion=lens.distortion,
+            size=lens.size,
+            depth_range=lens.depth_range,
+            limit_r2=lens.limit_r2,
+            picture_origin=viewport[:2],
+            picture_size=viewport[2:],
+            opacity=opacity,
+            tint=tint,
+        )
         self._context.enable_only(moderngl.DEPTH_TEST | moderngl.CULL_FACE)
         self._context.viewport = viewport
         picture.use(0)

@@ -1,11 +1,11 @@
-"""How much of the sky each vertex of a head sees: soft shade in nostrils, ears and folds. Computed once per topology."""
+"""How much of the sky each vertex of a head sees: soft shade in nostrils, ears and folds. Once per topology."""
 
 import math
 
 import moderngl
 import numpy as np
 
-from renderer.viewer.context import build_program
+from renderer.viewer.context import build_program, write_uniforms
 from streamer.geometry import vertex_normals
 from streamer.types import F32, F64, I32
 
@@ -31,8 +31,8 @@ def _look_along(direction: F64) -> F64:
 def open_sky(context: moderngl.Context, vertices: F32, triangles: I32) -> F32:
     """Cosine-weighted share of the hemisphere over each vertex that the head itself does not cover.
 
-    Depth maps are drawn from 80 directions and looked up at the vertices; one round of smoothing along the edges removes
-    the grain.
+    Depth maps are drawn from 80 directions and looked up at the vertices; one round of smoothing along the edges
+    removes the grain.
 
     Args:
         context: where the depth maps are drawn.
@@ -60,7 +60,7 @@ def open_sky(context: moderngl.Context, vertices: F32, triangles: I32) -> F32:
         rotation = _look_along(direction)
         clip = np.eye(4)
         clip[:3, :3] = np.diag([1.0, 1.0, -1.0]) @ rotation
-        program["clip_from_head"].write(clip.T.astype(np.float32).tobytes())
+        write_uniforms(program, clip_from_head=clip)
         target.use()
         target.clear(depth=1.0)
         array.render(moderngl.TRIANGLES)

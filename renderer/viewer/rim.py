@@ -1,4 +1,4 @@
-"""Open edges of a mesh, and lids over them, so that a head cut at the neck looks like a bust and not like a mask. Pure."""
+"""Open edges of a mesh and lids over them: a head cut at the neck looks like a bust, not like a mask. Pure."""
 
 from dataclasses import dataclass
 
@@ -14,8 +14,8 @@ def boundary_loops(triangles: I32) -> list[I32]:
         triangles: (T, 3).
 
     Returns:
-        One (L,) array of vertex indices per loop, L >= 3, in the direction of the triangles' own edges. Edges that close no
-        loop are left out.
+        One (L,) array of vertex indices per loop, L >= 3, in the direction of the triangles' own edges. Edges that
+        close no loop are left out.
     """
     edges = np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]]).astype(np.int64)
     if not len(edges):

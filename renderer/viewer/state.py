@@ -16,13 +16,14 @@ STALE_NS = 1_000_000_000
 _HEARTBEAT_NS = 3_500_000_000
 _TOPOLOGIES = 8
 _SETS = 96
+_LOSSES = ("dropped-by-camera.", "dropped-in-queue.")
 
 
 class ViewState:
     """The newest of everything, and counts.
 
-    Meshes whose topology has not arrived wait for it; the last drawable mesh stays on screen meanwhile. Nothing that arrives
-    can put the viewer into a state it does not leave when good messages come again.
+    Meshes whose topology has not arrived wait for it; the last drawable mesh stays on screen meanwhile. Nothing that
+    arrives can put the viewer into a state it does not leave when good messages come again.
 
     Args:
         source: name shown on screen.
@@ -116,6 +117,10 @@ class ViewState:
             return history.newest
         return history.match(self.mesh.frame_id, self.mesh.exposure_time_ns)
 
+    def refuse(self, reason: str) -> None:
+        """Count a message that turned out to be unusable."""
+        self.refused[reason] += 1
+
     def mark_drawn(self, now_ns: int) -> None:
         """Note that what is known now has been put on the screen."""
         self._draws.push(now_ns)
@@ -144,7 +149,7 @@ class ViewState:
             cameras=0 if self.calibration is None else len(self.calibration.cameras),
             sets=_with_prefix(counters.get("infer", {}), "sets."),
             unused=_with_prefix(counters.get("infer", {}), "unused."),
-            dropped=sum(_with_prefix(counters.get("node", {}), "dropped.").values()),
+            dropped=sum(n for name, n in counters.get("node", {}).items() if name.startswith(_LOSSES)),
             refused=dict(self.refused),
             processes=tuple(self._processes(now_ns)),
             message=self._message(now_ns),

@@ -27,8 +27,10 @@ class Surface:
         self.high: F64 = np.zeros(3)
         self._context = context
         self._lids = lids_of(topology.triangles, topology.vertex_count)
-        indices = topology.triangles if self._lids is None else np.concatenate([topology.triangles, self._lids.triangles])
-        self._rows = np.zeros((topology.vertex_count + (0 if self._lids is None else self._lids.extra), 7), np.float32)
+        indices, extra = topology.triangles, 0
+        if self._lids is not None:
+            indices, extra = np.concatenate([indices, self._lids.triangles]), self._lids.extra
+        self._rows = np.zeros((topology.vertex_count + extra, 7), np.float32)
         self._rows[:, 6] = -1.0  # marks lids
         self._skin = self._rows[: topology.vertex_count]
         self._skin[:, 6] = open_sky(context, topology.template, topology.triangles) if bake else 1.0

@@ -45,9 +45,11 @@ class Target:
         """Average the samples of the part.
 
         Returns:
-            A texture, row 0 at the bottom, and the shares of its width and height that the part takes, from its lower left.
+            A texture, row 0 at the bottom, and the shares of its width and height, from its lower left, that the part
+            takes.
         """
-        rounded = tuple(min(-(-side // _STEP) * _STEP, whole) for side, whole in zip(self._part, self._size, strict=True))
+        sides = zip(self._part, self._size, strict=True)
+        rounded = tuple(min(-(-side // _STEP) * _STEP, whole) for side, whole in sides)
         if self._resolved is None or self._resolved[0].size != rounded:
             self._release_resolved()
             texture = self._context.texture((rounded[0], rounded[1]), 4)

@@ -94,8 +94,8 @@ class TileView:
         size = (rect.width, rect.height)
         picture = tile.picture
         if picture.shape[1::-1] != size:
-            smaller = picture.shape[1] >= size[0]
-            picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR).astype(np.uint8)
+            kind = cv2.INTER_AREA if picture.shape[1] >= size[0] else cv2.INTER_LINEAR
+            picture = np.asarray(cv2.resize(picture, size, interpolation=kind), np.uint8)
         texture = None if kept is None else kept[1]
         if texture is None or texture.size != size:
             if texture is not None:

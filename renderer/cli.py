@@ -1,0 +1,69 @@
+"""Verbs of the eye."""
+
+import argparse
+import dataclasses
+import json
+import re
+import sys
+from pathlib import Path
+
+_SIZE = re.compile(r"(\d{2,5})x(\d{2,5})")
+
+
+def add_verbs(
+    subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]", common: argparse.ArgumentParser
+) -> None:
+    """Add `view`.
+
+    Args:
+        subparsers: of the main parser.
+        common: parent with --config, --set and --json.
+    """
+    text = "the live head, camera pictures with the mesh over them, and figures"
+    view = subparsers.add_parser(
+        "view", parents=[common], help=text, description=text, epilog="Example: mien view --snapshot out.png"
+    )
+    view.add_argument("--snapshot", type=Path, metavar="FILE.png", help="wait for a mesh, write the screen")
+    view.add_argument("--video", type=Path, metavar="FILE.mp4", help="write the screen from the first mesh on")
+    view.add_argument("--web", action="store_true", help="serve the browser view on view.web_port, this machine only")
+    view.add_argument("--headless", action="store_true", help="open no window even where there is a display")
+    view.add_argument("--seconds", type=float, metavar="N", help="stop after this long (--snapshot alone: 60)")
+    view.add_argument("--take", type=Path, metavar="PATH", help="show a recorded take instead of the bus")
+    view.add_argument("--size", type=_size, metavar="WxH", help="size of the picture, e.g. 1920x1080 (default: [view])")
+    view.set_defaults(handler=_view)
+
+
+def _size(text: str) -> tuple[int, int]:
+    match = _SIZE.fullmatch(text)
+    if match is None or not (160 <= int(match[1]) <= 7680 and 120 <= int(match[2]) <= 4320):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected WIDTHxHEIGHT from 160x120 to 7680x4320, e.g. 1280x720")
+    return int(match[1]), int(match[2])
+
+
+def _view(args: argparse.Namespace) -> int:
+    from renderer.viewer.app import run_view
+    from streamer.processes import Stop
+
+    settings = args.load()
+    view = settings.view
+    if args.size is not None:
+        view = dataclasses.replace(view, width=args.size[0], height=args.size[1])
+    alone = args.snapshot is not None and args.video is None and not args.web
+    seconds = 60.0 if args.seconds is None and alone else args.seconds
+    if args.web:
+        print(f"browser view: http://localhost:{view.web_port}", file=sys.stderr, flush=True)
+    with Stop() as stop:
+        report = run_view(
+            view,
+            settings.bus,
+            stop=stop,
+            seconds=seconds,
+            snapshot=args.snapshot,
+            video=args.video,
+            web=args.web,
+            window="off" if args.headless else "auto",
+            take=args.take,
+        )
+    if args.json:
+        print(json.dumps(dataclasses.asdict(report)))
+    return 0

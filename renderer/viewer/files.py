@@ -1,0 +1,130 @@
+"""Pictures and videos on disk; nothing half-written is left behind."""
+
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import av
+import cv2
+import numpy as np
+from av.video.stream import VideoStream
+
+from streamer.errors import ConfigError
+from streamer.types import U8
+
+_TICKS = 90_000
+_H264 = {"preset": "veryfast", "crf": "20"}
+
+
+def write_png(path: Path, rgb: U8) -> None:
+    """Write a picture: whole, or not at all.
+
+    Args:
+        path: the file; its folder is made.
+        rgb: (H, W, 3).
+
+    Raises:
+        OSError: the place cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _, data = cv2.imencode(".png", np.ascontiguousarray(rgb[..., ::-1]), (cv2.IMWRITE_PNG_COMPRESSION, 3))
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_bytes(data.tobytes())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+class VideoWriter:
+    """An MP4 with H.264, or MPEG-4 where the build of FFmpeg has no H.264 encoder.
+
+    Time stamps are those of the pictures. The file has its name when it is closed; until then, and when an error ends
+    the block, there is none.
+
+    Args:
+        path: the file, `.mp4`; its folder is made.
+        width: px; made even by leaving out the last column.
+        height: px; made even by leaving out the last row.
+        fps: nominal rate, for players that show one.
+
+    Raises:
+        ConfigError: the name does not end in .mp4.
+        OSError: the place cannot be written.
+    """
+
+    def __init__(self, path: Path, width: int, height: int, fps: float) -> None:
+        """Open the file."""
+        if path.suffix.lower() != ".mp4":
+            raise ConfigError(f"{path}: videos are written as .mp4; choose a name that ends so")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        self.frames = 0
+        self._partial = path.with_name(f".{path.stem}.partial.mp4")
+        self._size = (width - width % 2, height - height % 2)
+        self._last = -1
+        codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
+        self._container = av.open(str(self._partial), "w", options={"movflags": "+faststart"})
+        rate = Fraction(fps).limit_denominator(1001)
+        stream = self._container.add_stream(codec, rate=rate, options=_H264 if codec == "libx264" else {})
+        if not isinstance(stream, VideoStream):
+            raise TypeError(f"FFmpeg's {codec} is no video codec")
+        self._stream = stream
+        self._stream.width, self._stream.height = self._size
+        self._stream.pix_fmt = "yuv420p"
+        self._stream.time_base = self._stream.codec_context.time_base = Fraction(1, _TICKS)
+        if codec == "mpeg4":
+            self._stream.bit_rate = 8_000_000
+        self._open = True
+
+    def write(self, rgb: U8, time_s: float) -> None:
+        """Append a picture.
+
+        Args:
+            rgb: (height, width, 3).
+            time_s: since the start of the video; a picture not later than the one before it is left out.
+        """
+        ticks = round(time_s * _TICKS)
+        if ticks <= self._last:
+            return
+        self._last = ticks
+        width, height = self._size
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb[:height, :width]), format="rgb24")
+        frame.pts, frame.time_base = ticks, Fraction(1, _TICKS)
+        self._container.mux(self._stream.encode(frame))
+        self.frames += 1
+
+    def close(self) -> None:
+        """Finish the file; without a single picture there is none."""
+        if not self._open:
+            return
+        self._open = False
+        try:
+            if self.frames:
+                self._container.mux(self._stream.encode(None))
+            self._container.close()
+            if self.frames:
+                self._partial.replace(self.path)
+        finally:
+            self._partial.unlink(missing_ok=True)
+
+    def discard(self) -> None:
+        """Leave no file."""
+        if self._open:
+            self._open = False
+            self._container.close()
+            self._partial.unlink(missing_ok=True)
+
+    def __enter__(self) -> Self:
+        """Return the writer."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Finish, or leave nothing after an error."""
+        if kind is None:
+            self.close()
+        else:
+            self.discard()

@@ -1,0 +1,142 @@
+"""A window on a display, through GLFW. Its events become values of `controls`."""
+
+import os
+import sys
+import warnings
+from dataclasses import replace
+from types import ModuleType
+from typing import Any
+
+from renderer.viewer.controls import Look
+from streamer.errors import GraphicsError, MissingExtra
+
+_CLICK_STEP = 1.0
+
+
+def has_display() -> bool:
+    """Whether this session can open a window."""
+    return sys.platform != "linux" or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
+def _load() -> ModuleType:
+    try:
+        import glfw
+    except ImportError as error:
+        raise MissingExtra("glfw", "view") from error
+    return glfw
+
+
+class Window:
+    """An OpenGL 3.3 window; its context is current in the thread that made it.
+
+    Args:
+        width: of the picture, px.
+        height: of the picture, px.
+        title: in its frame.
+
+    Raises:
+        MissingExtra: glfw is not installed.
+        GraphicsError: there is no display, or it has no OpenGL 3.3.
+    """
+
+    def __init__(self, width: int, height: int, title: str) -> None:
+        """Open it."""
+        self._glfw: Any = _load()
+        glfw = self._glfw
+        with warnings.catch_warnings(record=True) as said:  # glfw reports its errors as warnings
+            warnings.simplefilter("always")
+            handle = self._open(width, height, title)
+        if handle is None:
+            reason = "; ".join(str(item.message) for item in said) or "unknown reason"
+            raise GraphicsError(
+                f"no window on this display ({reason}); use --web or --snapshot, or install its OpenGL "
+                "(Debian: sudo apt-get install libgl1)"
+            )
+        self._handle = handle
+        self._keys: list[str] = []
+        self._orbit = self._pan = (0.0, 0.0)
+        self._zoom = 0.0
+        self._cursor = (0.0, 0.0)
+        glfw.make_context_current(handle)
+        glfw.swap_interval(0)
+        glfw.set_char_callback(handle, self._on_char)
+        glfw.set_cursor_pos_callback(handle, self._on_cursor)
+        glfw.set_scroll_callback(handle, self._on_scroll)
+
+    def _open(self, width: int, height: int, title: str) -> Any:
+        glfw = self._glfw
+        if not glfw.init():
+            return None
+        glfw.window_hint(glfw.CONTEXT_VERSION_MAJOR, 3)
+        glfw.window_hint(glfw.CONTEXT_VERSION_MINOR, 3)
+        glfw.window_hint(glfw.OPENGL_PROFILE, glfw.OPENGL_CORE_PROFILE)
+        glfw.window_hint(glfw.OPENGL_FORWARD_COMPAT, True)
+        glfw.window_hint(glfw.DEPTH_BITS, 0)
+        handle = glfw.create_window(width, height, title, None, None)
+        if not handle:
+            glfw.terminate()
+            return None
+        return handle
+
+    def _on_char(self, _: Any, code: int) -> None:
+        character = chr(code).lower()
+        self._keys.append("space" if character == " " else character)
+
+    def _on_cursor(self, handle: Any, x: float, y: float) -> None:
+        glfw = self._glfw
+        _, height = glfw.get_window_size(handle)
+        dx, dy = (x - self._cursor[0]) / max(height, 1), (y - self._cursor[1]) / max(height, 1)
+        self._cursor = (x, y)
+        if glfw.get_mouse_button(handle, glfw.MOUSE_BUTTON_LEFT) == glfw.PRESS:
+            self._orbit = (self._orbit[0] + dx, self._orbit[1] + dy)
+        elif glfw.get_mouse_button(handle, glfw.MOUSE_BUTTON_RIGHT) == glfw.PRESS:
+            self._pan = (self._pan[0] + dx, self._pan[1] + dy)
+
+    def _on_scroll(self, _: Any, __: float, clicks: float) -> None:
+        self._zoom += clicks * _CLICK_STEP
+
+    def poll(self) -> None:
+        """Take in the events of the display."""
+        self._glfw.poll_events()
+
+    def steer(self, look: Look) -> tuple[Look, bool]:
+        """Apply what a person did since the last call.
+
+        Returns:
+            The new look, and whether the camera is to frame the head anew.
+        """
+        keys, self._keys = self._keys, []
+        for key in keys:
+            look = look.press(key)
+        camera = look.camera
+        if self._orbit != (0.0, 0.0):
+            camera = camera.orbit(*self._orbit)
+        if self._pan != (0.0, 0.0):
+            camera = camera.pan(*self._pan)
+        if self._zoom:
+            camera = camera.zoom(self._zoom)
+        self._orbit = self._pan = (0.0, 0.0)
+        self._zoom = 0.0
+        return (look if camera is look.camera else replace(look, camera=camera, steered=True)), "r" in keys
+
+    @property
+    def closed(self) -> bool:
+        """Whether a person closed it, or pressed Escape."""
+        glfw = self._glfw
+        escape = glfw.get_key(self._handle, glfw.KEY_ESCAPE) == glfw.PRESS
+        return bool(glfw.window_should_close(self._handle)) or escape
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of its framebuffer, px; zeros while it is minimised."""
+        width, height = self._glfw.get_framebuffer_size(self._handle)
+        return int(width), int(height)
+
+    def show(self) -> None:
+        """Bring what was drawn onto the display."""
+        self._glfw.swap_buffers(self._handle)
+
+    def close(self) -> None:
+        """Close it."""
+        self._glfw.destroy_window(self._handle)
+        self._glfw.terminate()
