@@ -9,14 +9,20 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 
 from rig.clock import Pulses
 from rig.driver import CameraDriver, RawFrame, StreamEnded, TriggerMode
 from streamer.errors import DriverError
+from streamer.types import Calibration
 
 POLL_S = 0.1
 """How long a driver may keep the loop from noticing that it should stop."""
+QUEUE_BYTES = 256 << 20
+"""Memory for pictures that wait for the consumer."""
+MAX_QUEUED_PULSES = 32
+"""A consumer further behind than this will not catch up; older pictures are of no use to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +51,17 @@ class BackOff:
         return float(min(self.limit_s, self.first_s * 2.0 ** min(attempt, 32)))
 
 
+def queue_capacity(calibration: Calibration, queue_bytes: int) -> int:
+    """Return how many pictures may wait: as many whole pulses as fit, at least one.
+
+    Args:
+        calibration: the cameras, whose pictures count as colour.
+        queue_bytes: memory for them.
+    """
+    pulse_bytes = sum(3 * camera.width * camera.height for camera in calibration.cameras)
+    return len(calibration.cameras) * min(MAX_QUEUED_PULSES, max(1, queue_bytes // pulse_bytes))
+
+
 class Grabber:
     """Grabs from one driver into a bounded queue.
 
@@ -54,7 +71,7 @@ class Grabber:
     Args:
         driver: not open; opened, used and closed in the grabber's own thread.
         trigger: mode to arm it with.
-        per_camera: pictures that may wait for the consumer, times the number of cameras.
+        queue_bytes: memory for pictures that wait for the consumer.
         back_off: pauses while a lost device is looked for.
         now_ns: CLOCK_REALTIME.
     """
@@ -66,15 +83,15 @@ class Grabber:
         driver: CameraDriver,
         trigger: TriggerMode,
         *,
-        per_camera: int,
+        queue_bytes: int = QUEUE_BYTES,
         back_off: BackOff | None = None,
         now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         """Prepare; nothing is opened before `start`."""
         self._driver = driver
         self._trigger = trigger
-        self._per_camera = per_camera
-        self._capacity = per_camera
+        self._queue_bytes = queue_bytes
+        self._capacity = 1
         self._back_off = back_off or BackOff()
         self._now_ns = now_ns
         self._stop = threading.Event()
@@ -164,7 +181,7 @@ class Grabber:
         self._driver.arm(self._trigger)
         self._last.clear()
         self._pulses = Pulses.at(self._driver.fps)
-        self._capacity = self._per_camera * len(self._driver.calibration.cameras)
+        self._capacity = queue_capacity(self._driver.calibration, self._queue_bytes)
 
     def _grab_until_stopped(self) -> None:
         while not self._stop.is_set():
@@ -176,6 +193,17 @@ class Grabber:
                 self._reconnect(error)
                 continue
             if raw is not None:
+                self._accept(raw)
+        if not self._driver.can_wait:
+            self._fetch_arrived()
+
+    def _fetch_arrived(self) -> None:
+        """Take what has arrived but was not fetched yet, so that the last set of a run is whole."""
+        with suppress(DriverError):
+            for _ in range(self._capacity):
+                raw = self._driver.next_frame(0.0)
+                if raw is None:
+                    return
                 self._accept(raw)
 
     def _reconnect(self, error: DriverError) -> None:

@@ -25,8 +25,6 @@ REPEAT_S = 1.0
 """Period of calibration and topology: what a late joiner waits for at most."""
 WAIT_S = 0.05
 """Longest wait for a picture: bounds how late the end of the run is noticed."""
-QUEUED_PULSES = 6
-"""Pictures per camera that the grab queue holds for a node that is busy."""
 
 
 class StopSignal(Protocol):
@@ -85,7 +83,7 @@ class _Node:
         self._publisher = publisher
         self._driver = driver
         self._truths = driver if isinstance(driver, TruthSource) else None
-        self._grabber = Grabber(driver, trigger, per_camera=QUEUED_PULSES)
+        self._grabber = Grabber(driver, trigger)
         self._states: tuple[tuple[str, Calibration | Topology], ...] = ()
         self._cameras: dict[str, Camera] = {}
         self._published: dict[str, int] = {}

@@ -10,7 +10,7 @@ import pytest
 
 from rig.config import RigConfig, SimulatedConfig
 from rig.driver import RawFrame, StreamEnded, TriggerMode
-from rig.grabber import BackOff, Grabber
+from rig.grabber import BackOff, Grabber, queue_capacity
 from rig.patterns import PatternStage
 from streamer.errors import DriverError
 from streamer.types import Calibration, Topology
@@ -18,6 +18,7 @@ from streamer.types import Calibration, Topology
 SOON = BackOff(0.0, 0.0)
 CALIBRATION = PatternStage(SimulatedConfig(cameras=2, width=32, height=32)).calibration
 PIXELS = np.zeros((32, 32), np.uint8)
+PULSE_BYTES = 2 * 32 * 32 * 3
 
 
 def frame(camera: int, counter: int, time_ns: int = 0, frame_id: int | None = None) -> RawFrame:
@@ -77,8 +78,8 @@ class PatientDriver(ScriptedDriver):
 def grabbing() -> Iterator[Callable[..., Grabber]]:
     started: list[Grabber] = []
 
-    def start(driver: ScriptedDriver, per_camera: int = 100, trigger: TriggerMode = "clock") -> Grabber:
-        grabber = Grabber(driver, trigger, per_camera=per_camera, back_off=SOON, now_ns=lambda: 77)
+    def start(driver: ScriptedDriver, pulses: int = 32, trigger: TriggerMode = "clock") -> Grabber:
+        grabber = Grabber(driver, trigger, queue_bytes=pulses * PULSE_BYTES, back_off=SOON, now_ns=lambda: 77)
         started.append(grabber)
         grabber.start()
         return grabber
@@ -121,7 +122,7 @@ def test_a_recording_may_start_at_any_counter(grabbing: Callable[..., Grabber]) 
 
 
 def test_a_slow_consumer_loses_the_oldest_pictures_and_each_is_counted(grabbing: Callable[..., Grabber]) -> None:
-    grabber = grabbing(ScriptedDriver([frame(k % 2, k // 2) for k in range(50)]), per_camera=3)
+    grabber = grabbing(ScriptedDriver([frame(k % 2, k // 2) for k in range(50)]), pulses=3)
     wait_until_finished(grabber)
     taken = take_all(grabber)
     assert [counter for camera, counter, _ in taken if camera == "cam_0"] == [22, 23, 24]
@@ -132,7 +133,7 @@ def test_a_slow_consumer_loses_the_oldest_pictures_and_each_is_counted(grabbing:
 
 
 def test_a_source_that_can_wait_loses_nothing(grabbing: Callable[..., Grabber]) -> None:
-    grabber = grabbing(PatientDriver([frame(k % 2, k // 2) for k in range(50)]), per_camera=1)
+    grabber = grabbing(PatientDriver([frame(k % 2, k // 2) for k in range(50)]), pulses=1)
     assert [counter for _, counter, _ in take_all(grabber)] == [k // 2 for k in range(50)]
 
 
@@ -163,7 +164,7 @@ def test_losses_before_the_first_picture_after_a_reconnect_are_counted(grabbing:
 def test_trouble_says_what_is_wrong_while_the_device_is_away() -> None:
     away = threading.Event()
     driver = ScriptedDriver([DriverError("camera 7 unplugged")])
-    grabber = Grabber(driver, "clock", per_camera=1, back_off=BackOff(60.0, 60.0))
+    grabber = Grabber(driver, "clock", back_off=BackOff(60.0, 60.0))
     driver.close = lambda: away.set()  # type: ignore[method-assign]
     grabber.start()
     assert away.wait(10.0)
@@ -174,7 +175,7 @@ def test_trouble_says_what_is_wrong_while_the_device_is_away() -> None:
 
 def test_a_device_that_is_absent_at_the_start_is_an_error() -> None:
     driver = ScriptedDriver(DriverError("no camera at 10.0.0.7; check the cable"))
-    grabber = Grabber(driver, "clock", per_camera=1, back_off=SOON)
+    grabber = Grabber(driver, "clock", back_off=SOON)
     with pytest.raises(DriverError, match=r"no camera at 10\.0\.0\.7"):
         grabber.start()
     assert driver.log == ["open", "close"]
@@ -200,3 +201,29 @@ def wait_until_finished(grabber: Grabber) -> None:
     assert grabber._loop is not None
     grabber._loop.add_done_callback(lambda _: done.set())
     assert done.wait(10.0)
+
+
+def test_the_end_takes_what_had_arrived_and_no_more() -> None:
+    """A set that has been exposed is not torn by the end of the run."""
+    inside = threading.Event()
+
+    class QuietDriver(ScriptedDriver):
+        def next_frame(self, timeout_s: float) -> RawFrame | None:
+            if timeout_s > 0:
+                inside.set()
+                assert grabber._stop.wait(10.0)
+            return super().next_frame(timeout_s)
+
+    grabber = Grabber(
+        QuietDriver([None, frame(0, 0), frame(1, 0), None, frame(0, 1)]), "clock", back_off=SOON, now_ns=lambda: 77
+    )
+    grabber.start()
+    assert inside.wait(10.0)
+    grabber.stop()
+    assert take_all(grabber) == [("cam_0", 0, 0), ("cam_1", 0, 0)]
+
+
+def test_the_queue_holds_whole_pulses_within_its_memory() -> None:
+    assert queue_capacity(CALIBRATION, 5 * PULSE_BYTES + 1) == 2 * 5
+    assert queue_capacity(CALIBRATION, 1) == 2, "one pulse always"
+    assert queue_capacity(CALIBRATION, 1 << 30) == 2 * 32

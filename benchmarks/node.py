@@ -1,0 +1,121 @@
+"""What a camera node costs: 16 simulated cameras, 640x480 grey, 73 fps, through shared memory to one subscriber.
+
+    python benchmarks/node.py [--seconds S] [--cameras N] [--fps F] [--json]
+
+Node and subscriber are two processes. The stage is one of test patterns made beforehand, so no rendering is measured.
+A picture is copied twice on its way, into the ring and out of it; beside the CPU time per GB stands that of a bare copy
+of the same pictures between the same amount of memory. Every picture is accounted for.
+"""
+
+import argparse
+import json
+import multiprocessing
+import threading
+import time
+from multiprocessing.connection import Connection
+
+import numpy as np
+
+from rig.config import RigConfig, SimulatedConfig
+from rig.drivers.simulated import SimulatedDriver
+from rig.node import run_node
+from rig.patterns import PatternStage
+from streamer.config import BusConfig
+from streamer.transport import Subscriber
+from streamer.types import Frame, Health
+
+BUS = BusConfig(node_port=0, ring_slots=32)
+
+
+def publish(rig: RigConfig, seconds: float, told: Connection) -> None:
+    """Run the node; tells its endpoint, then its counters, CPU time and wall time."""
+    driver = SimulatedDriver(rig.simulated, rig.fps, PatternStage)
+    start: list[tuple[float, float]] = []
+
+    def bound(endpoint: str) -> None:
+        told.send(endpoint)
+        start.append((time.process_time(), time.monotonic()))
+
+    counters = run_node(rig, BUS, stop=threading.Event(), seconds=seconds, driver=driver, bound=bound)
+    cpu_s, wall_s = start[0]
+    told.send((dict(counters), time.process_time() - cpu_s, time.monotonic() - wall_s))
+
+
+def receive(endpoint: str) -> tuple[dict[str, int], float, list[float]]:
+    """Receive until the node ends: frames per camera, CPU time in s, exposure-to-receipt times in ms."""
+    received: dict[str, int] = {}
+    latencies_ms = []
+    cpu_s = time.process_time()
+    with Subscriber([endpoint], ["frame", "health"], depth=2000) as subscriber:
+        while True:
+            found = subscriber.receive(5.0)
+            if found is None:
+                raise SystemExit("the node fell silent")
+            message = found[1]
+            if isinstance(message, Frame):
+                received[message.camera] = received.get(message.camera, 0) + 1
+                latencies_ms.append((time.time_ns() - message.exposure_time_ns) / 1e6)
+            elif isinstance(message, Health) and message.state == "stopping":
+                return received, time.process_time() - cpu_s, latencies_ms
+
+
+def copy_cpu_s_per_gb(config: SimulatedConfig, gigabytes: float = 4.0) -> float:
+    """CPU time of a bare copy of such pictures, through as much memory as rings and patterns occupy."""
+    picture = np.zeros((config.height, config.width), np.uint8)
+    sources = [picture + np.uint8(k % 7) for k in range(config.cameras * 8)]
+    targets = [picture + np.uint8(k % 5) for k in range(config.cameras * BUS.ring_slots)]
+    count = int(gigabytes * 1e9 / picture.nbytes)
+    start = time.process_time()
+    for k in range(count):
+        np.copyto(targets[k % len(targets)], sources[k % len(sources)])
+    return (time.process_time() - start) / (count * picture.nbytes / 1e9)
+
+
+def main() -> None:
+    """Run once and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--cameras", type=int, default=16)
+    parser.add_argument("--fps", type=float, default=73.0)
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args()
+    config = SimulatedConfig(cameras=args.cameras, width=640, height=480)
+    rig = RigConfig(fps=args.fps, encoding="raw", simulated=config)
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe(duplex=False)
+    node = context.Process(target=publish, args=(rig, args.seconds, there), daemon=True)
+    node.start()
+    received, subscriber_cpu_s, latencies_ms = receive(here.recv())
+    counters, node_cpu_s, wall_s = here.recv()
+    node.join()
+    published = sum(count for name, count in counters.items() if name.startswith("published."))
+    gigabytes = published * config.width * config.height / 1e9
+    p50, p99 = np.percentile(latencies_ms, [50, 99])
+    result = {
+        "cameras": args.cameras,
+        "fps_asked": args.fps,
+        "fps": round(published / args.cameras / args.seconds, 2),
+        "published": published,
+        "received": sum(received.values()),
+        "lost_between": published - sum(received.values()),
+        "dropped_in_queue": sum(n for name, n in counters.items() if name.startswith("dropped-in-queue.")),
+        "dropped_by_camera": sum(n for name, n in counters.items() if name.startswith("dropped-by-camera.")),
+        "skipped_pulses": counters["skipped-pulses"],
+        "gb_per_s": round(gigabytes / args.seconds, 3),
+        "node_cpu_s_per_gb": round(node_cpu_s / gigabytes, 3),
+        "subscriber_cpu_s_per_gb": round(subscriber_cpu_s / gigabytes, 3),
+        "copy_cpu_s_per_gb": round(copy_cpu_s_per_gb(config), 3),
+        "node_cores": round(node_cpu_s / wall_s, 3),
+        "exposure_to_receipt_ms": {"p50": round(float(p50), 2), "p99": round(float(p99), 2)},
+    }
+    result["cpu_over_two_copies"] = round(
+        (result["node_cpu_s_per_gb"] + result["subscriber_cpu_s_per_gb"]) / (2 * result["copy_cpu_s_per_gb"]), 2
+    )
+    if args.json:
+        print(json.dumps(result))
+    else:
+        print("\n".join(f"{name:28} {value}" for name, value in result.items()))
+
+
+if __name__ == "__main__":
+    main()
