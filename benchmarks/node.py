@@ -22,30 +22,47 @@ from rig.node import run_node
 from rig.patterns import PatternStage
 from streamer.config import BusConfig
 from streamer.transport import Subscriber
-from streamer.types import Frame, Health
+from streamer.types import U8, Frame, Health, MeshFrame
 
 BUS = BusConfig(node_port=0, ring_slots=32)
+WARM_UP_S = 1.0
+
+
+class TimedStage(PatternStage):
+    """Notes the CPU time when the warm-up (rings are allocated, pages are touched) is over."""
+
+    def __init__(self, config: SimulatedConfig) -> None:
+        """Begin with the warm-up."""
+        super().__init__(config)
+        self.pulses_before = 0
+        self.start: tuple[float, float] | None = None
+
+    def render(self, time_s: float) -> tuple[dict[str, U8], MeshFrame]:
+        """Return the pattern."""
+        if time_s < WARM_UP_S:
+            self.pulses_before += 1
+        elif self.start is None:
+            self.start = time.process_time(), time.monotonic()
+        return super().render(time_s)
 
 
 def publish(rig: RigConfig, seconds: float, told: Connection) -> None:
-    """Run the node; tells its endpoint, then its counters, CPU time and wall time."""
-    driver = SimulatedDriver(rig.simulated, rig.fps, PatternStage)
-    start: list[tuple[float, float]] = []
-
-    def bound(endpoint: str) -> None:
-        told.send(endpoint)
-        start.append((time.process_time(), time.monotonic()))
-
-    counters = run_node(rig, BUS, stop=threading.Event(), seconds=seconds, driver=driver, bound=bound)
-    cpu_s, wall_s = start[0]
-    told.send((dict(counters), time.process_time() - cpu_s, time.monotonic() - wall_s))
+    """Run the node; tells its endpoint, then its counters, the pulses of the warm-up, CPU and wall time after it."""
+    stage = TimedStage(rig.simulated)
+    driver = SimulatedDriver(rig.simulated, rig.fps, lambda _: stage)
+    whole_s = seconds + WARM_UP_S
+    counters = run_node(rig, BUS, stop=threading.Event(), seconds=whole_s, driver=driver, bound=told.send)
+    if stage.start is None:
+        raise SystemExit("nothing was published after the warm-up")
+    cpu_s, wall_s = time.process_time() - stage.start[0], time.monotonic() - stage.start[1]
+    told.send((dict(counters), stage.pulses_before, cpu_s, wall_s))
 
 
 def receive(endpoint: str) -> tuple[dict[str, int], float, list[float]]:
     """Receive until the node ends: frames per camera, CPU time in s, exposure-to-receipt times in ms."""
     received: dict[str, int] = {}
-    latencies_ms = []
-    cpu_s = time.process_time()
+    latencies_ms: list[float] = []
+    cpu_s, warm_ns = time.process_time(), time.time_ns() + round(WARM_UP_S * 1e9)
     with Subscriber([endpoint], ["frame", "health"], depth=2000) as subscriber:
         while True:
             found = subscriber.receive(5.0)
@@ -54,7 +71,8 @@ def receive(endpoint: str) -> tuple[dict[str, int], float, list[float]]:
             message = found[1]
             if isinstance(message, Frame):
                 received[message.camera] = received.get(message.camera, 0) + 1
-                latencies_ms.append((time.time_ns() - message.exposure_time_ns) / 1e6)
+                if message.exposure_time_ns >= warm_ns:
+                    latencies_ms.append((time.time_ns() - message.exposure_time_ns) / 1e6)
             elif isinstance(message, Health) and message.state == "stopping":
                 return received, time.process_time() - cpu_s, latencies_ms
 
@@ -86,24 +104,25 @@ def main() -> None:
     node = context.Process(target=publish, args=(rig, args.seconds, there), daemon=True)
     node.start()
     received, subscriber_cpu_s, latencies_ms = receive(here.recv())
-    counters, node_cpu_s, wall_s = here.recv()
+    counters, pulses_before, node_cpu_s, wall_s = here.recv()
     node.join()
     published = sum(count for name, count in counters.items() if name.startswith("published."))
-    gigabytes = published * config.width * config.height / 1e9
+    picture_gb = config.width * config.height / 1e9
+    measured_gb = (published - pulses_before * args.cameras) * picture_gb
     p50, p99 = np.percentile(latencies_ms, [50, 99])
     result = {
         "cameras": args.cameras,
         "fps_asked": args.fps,
-        "fps": round(published / args.cameras / args.seconds, 2),
+        "fps": round(measured_gb / picture_gb / args.cameras / wall_s, 2),
         "published": published,
         "received": sum(received.values()),
         "lost_between": published - sum(received.values()),
         "dropped_in_queue": sum(n for name, n in counters.items() if name.startswith("dropped-in-queue.")),
         "dropped_by_camera": sum(n for name, n in counters.items() if name.startswith("dropped-by-camera.")),
         "skipped_pulses": counters["skipped-pulses"],
-        "gb_per_s": round(gigabytes / args.seconds, 3),
-        "node_cpu_s_per_gb": round(node_cpu_s / gigabytes, 3),
-        "subscriber_cpu_s_per_gb": round(subscriber_cpu_s / gigabytes, 3),
+        "gb_per_s": round(measured_gb / wall_s, 3),
+        "node_cpu_s_per_gb": round(node_cpu_s / measured_gb, 3),
+        "subscriber_cpu_s_per_gb": round(subscriber_cpu_s / (sum(received.values()) * picture_gb), 3),
         "copy_cpu_s_per_gb": round(copy_cpu_s_per_gb(config), 3),
         "node_cores": round(node_cpu_s / wall_s, 3),
         "exposure_to_receipt_ms": {"p50": round(float(p50), 2), "p99": round(float(p99), 2)},

@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -228,8 +227,6 @@ def test_a_replayed_take_is_bit_identical_and_ends_by_itself(tmp_path: Path) -> 
 
 class FailingDriver(SimulatedDriver):
     """Delivers one picture of a wrong size."""
-
-    triggers: ClassVar = ("clock",)
 
     def next_frame(self, timeout_s: float) -> RawFrame | None:
         frame = super().next_frame(timeout_s)
