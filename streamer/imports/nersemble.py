@@ -69,32 +69,37 @@ def import_nersemble(
     if not images.is_dir():
         known = sorted(path.parent.name for path in folder.glob("sequences/*/images"))
         raise TakeError(f"{images}: no such folder; sequences here: {', '.join(known) or 'none'}")
-    found = {serial: find_video(images, f"cam_{serial}") for serial in params["world_2_cam"]}
-    videos = {serial: path for serial, path in found.items() if path is not None}
-    stray = sorted({path.stem.removeprefix("cam_") for path in images.glob("cam_*.*")} - found.keys())
-    if stray:
-        raise CalibrationError(f"{folder / PARAMS}: world_2_cam holds no camera {stray[0]}, whose video is in {images}")
-    if not videos:
-        raise TakeError(f"{images}: no video cam_<serial>.mp4 of a calibrated camera")
-    probes = {serial: probe_video(path) for serial, path in videos.items()}
+    probes = _probe(images, params["world_2_cam"])
     rate = _agree(probes, fps)
     first = next(iter(probes.values()))
     calibration = _calibration(params, calibrated_size, (first.width, first.height), folder / PARAMS)
     count = max(len(probe.times_ns) for probe in probes.values())
     times = [round(number * 10**9 / rate) for number in range(count)]
-    footage = [Footage(serial, videos[serial], range(count), times) for serial in calibration.ids if serial in videos]
-    tolerance_us = int(0.45 * 1e6 / rate)
-    sync = SyncConfig(match="frame_id", tolerance_us=min(tolerance_us, 1_000_000), min_cameras=1)
+    footage = [
+        Footage(serial, probes[serial].path, range(count), times) for serial in calibration.ids if serial in probes
+    ]
+    sync = SyncConfig(match="frame_id", tolerance_us=min(int(0.45e6 / rate), 1_000_000), min_cameras=1)
     write_footage(footage, calibration, sync, storage, on_progress)
     return {
         "take": str(storage.out),
         "frames": count * len(footage),
         "cameras": {item.camera: count for item in footage},
-        "held_out": [serial for serial in calibration.ids if serial not in videos],
+        "held_out": [serial for serial in calibration.ids if serial not in probes],
         "sets": {"assembled": count, "complete": count, "partial": 0},
         "fps": round(float(rate), 6),
         "seconds": round(count / float(rate), 3),
     }
+
+
+def _probe(images: Path, serials: Mapping[str, Any]) -> dict[str, Probe]:
+    found = {serial: find_video(images, f"cam_{serial}") for serial in serials}
+    stray = sorted({path.stem.removeprefix("cam_") for path in images.glob("cam_*.*")} - found.keys())
+    if stray:
+        raise CalibrationError(f"{PARAMS}: world_2_cam holds no camera {stray[0]}, whose video is in {images}")
+    probes = {serial: probe_video(path) for serial, path in found.items() if path is not None}
+    if not probes:
+        raise TakeError(f"{images}: no video cam_<serial>.mp4 of a calibrated camera")
+    return probes
 
 
 def _agree(probes: Mapping[str, Probe], fps: Fraction | None) -> Fraction:

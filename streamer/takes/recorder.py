@@ -237,13 +237,8 @@ def run_record(
         ConfigError: show or slate cannot be folder names.
     """
     path = new_take_path(record) if path is None else path
-    if path.exists():
-        raise TakeError(f"{path} exists already; give another folder or remove it")
     least = record.min_free_gb * 1e9
-    if (free := _free_bytes(path)) < least:
-        raise TakeError(
-            f"{path}: only {free / 1e9:.2f} GB free, record.min_free_gb = {record.min_free_gb:g}; free space"
-        )
+    _check_place(path, least)
     sources = [*node_endpoints(bus), infer_endpoint(bus), endpoint_for(bus, "record"), endpoint_for(bus, "demo")]
     channels = [channel.name for channel in CHANNELS.values() if channel.recorded]
     recorder = _Recorder(record, sync, path, config_text)
@@ -264,6 +259,15 @@ def run_record(
     if stopped:
         raise TakeError(f"{path}: {stopped}; the take is closed and whole, free space on this disk")
     return path
+
+
+def _check_place(path: Path, least: float) -> None:
+    if path.exists():
+        raise TakeError(f"{path} exists already; give another folder or remove it")
+    if (free := _free_bytes(path)) < least:
+        raise TakeError(
+            f"{path}: {free / 1e9:.2f} GB free, record.min_free_gb = {least / 1e9:g}; free space on this disk"
+        )
 
 
 def _receive(

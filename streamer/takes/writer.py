@@ -1,5 +1,6 @@
 """Messages -> take. What is on disk depends on the messages alone, never on clocks: offline takes are reproducible."""
 
+import shutil
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -26,6 +27,16 @@ def topic_of(channel: str, message: Message) -> Topic:
     return Topic(name, f"mien.{type(message).__name__}")
 
 
+def _make_folder(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.mkdir()
+    except FileExistsError as error:
+        raise TakeError(f"{path} exists already; give another folder or remove it") from error
+    except OSError as error:
+        raise TakeError(f"{path}: cannot make the folder: {error.strerror}; give another one") from error
+
+
 class TakeWriter:
     """Writes one take into a new folder. Not thread-safe: one thread writes and closes.
 
@@ -49,17 +60,17 @@ class TakeWriter:
         name: str = "main",
         open_file: OpenFile = AppendFile,
     ) -> None:
-        """Create the folder and open the take.
+        """Create the folder, whose parents are made, and open the take.
 
         Args:
-            path: the take's folder; must not exist, its parents are made.
+            path: the take's folder; must not exist.
             calibration: the cameras; also stored as the first message.
             config_text: the effective configuration as TOML.
             show: show name.
             slate: slate name.
             take: take number, from 1.
-            record: sizes and periods; defaults if None.
-            sync: how frames of this take become sets; defaults (by frame id) if None.
+            record: sizes and periods.
+            sync: how frames of this take become sets; by frame id if None.
             name: of the recorder, the stem of its files.
             open_file: makes the files; for disks of another kind.
 
@@ -67,8 +78,8 @@ class TakeWriter:
             TakeError: the folder exists, or cannot be written.
             ConfigError: show or slate cannot be folder names.
         """
-        self.path = path
-        sync = sync or SyncConfig()
+        self.path, sync = path, sync or SyncConfig()
+        check_name("recorder name", name)
         texts = {CALIBRATION: calibration_to_text(calibration).encode(), CONFIG: config_text.encode()}
         self._info = TakeInfo(
             show=check_name("show", show),
@@ -79,19 +90,12 @@ class TakeWriter:
             tolerance_us=sync.tolerance_us,
             checksums={file: zlib.crc32(text) for file, text in texts.items()},
         )
-        self._calibration: Calibration | None = calibration
+        self._calibration: Calibration | None = calibration  # until it is stored
         self._messages: dict[str, int] = {}
         self._drops: dict[str, dict[str, int]] = {}
         self._states: dict[tuple[str, str], tuple[Message, list[bytes]]] = {}
         self._closed = False
-        check_name("recorder name", name)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.mkdir()
-        except FileExistsError as error:
-            raise TakeError(f"{path} exists already; give another folder or remove it") from error
-        except OSError as error:
-            raise TakeError(f"{path}: cannot make the folder: {error.strerror}") from error
+        _make_folder(path)
         self._lock = TakeLock(path)
         try:
             for file, text in texts.items():
@@ -101,9 +105,7 @@ class TakeWriter:
             sync_folder(path.parent)
         except OSError as error:
             self._lock.release()
-            for left in path.iterdir():
-                left.unlink()
-            path.rmdir()
+            shutil.rmtree(path)
             raise TakeError(f"{path}: cannot begin a take: {error.strerror}; free space on this disk") from error
 
     @property
