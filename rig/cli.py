@@ -72,6 +72,7 @@ def _add_simulate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--world", choices=("demo", "wide"), default="demo", help="variety: that of the demo, or that of training"
     )
+    parser.add_argument("--skins", metavar="NPZ", help="photographic skins (skin_textures) for the wide world")
     parser.add_argument("--jobs", type=_positive, default=1, metavar="J", help="processes (default: 1)")
 
 
@@ -136,10 +137,21 @@ def run_simulate(args: argparse.Namespace) -> int:
     from pathlib import Path
 
     from rig.simulation.takes import simulate_takes
+    from streamer.progress import progress
 
     rig = effective_rig(args, args.load().rig)
     frames = args.frames or max(1, round((5.0 if args.seconds is None else args.seconds) * rig.fps))
-    takes = simulate_takes(Path(args.out), rig, takes=args.takes, frames=frames, world=args.world, jobs=args.jobs)
+    with progress("simulating takes", quiet=args.json) as advance:
+        takes = simulate_takes(
+            Path(args.out),
+            rig,
+            takes=args.takes,
+            frames=frames,
+            world=args.world,
+            jobs=args.jobs,
+            skins=None if args.skins is None else Path(args.skins),
+            progress=advance,
+        )
     if args.json:
         print(json.dumps({"takes": [str(path) for path in takes], "frames": frames}))
     else:

@@ -1,0 +1,149 @@
+"""Simulated takes on disk, one by one or in bulk: pictures, calibration and the true mesh, through the ordinary take writer."""
+
+import multiprocessing
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cache
+from itertools import repeat
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rig.config import RigConfig
+from rig.simulation.head import head_topology
+from rig.simulation.stage import Stage
+from rig.simulation.wide import WideWorld
+from streamer.errors import ConfigError
+from streamer.pixels import encode_pixels
+from streamer.takes import TakeWriter
+from streamer.types import F32, U8, Calibration, Frame, MeshFrame
+
+EPOCH_NS = 1_767_225_600 * 10**9
+"""Exposure of the first frame of a simulated take: 2026-01-01 UTC. Takes depend on their arguments alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Instant:
+    """One frame set to be written."""
+
+    pictures: dict[str, U8]
+    """Camera id to (H, W, 3) RGB."""
+    truth: MeshFrame
+    """The true mesh; ids and times are filled in here."""
+    jpeg_quality: int
+    """1..100."""
+
+
+def simulate_takes(
+    out: Path,
+    rig: RigConfig,
+    *,
+    takes: int,
+    frames: int,
+    world: str,
+    jobs: int = 1,
+    skins: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Path]:
+    """Write simulated takes.
+
+    Args:
+        out: the take's folder; with several takes a folder of `take_<nnnnn>`. Existing takes are an error.
+        rig: picture size, number of cameras, rate, encoding; its seed chooses people and performances.
+        takes: how many; take k of the `demo` world has seed + k.
+        frames: frame sets per take.
+        world: `demo` (the performance that `mien demo` shows) or `wide` (unrelated moments, every take another person and rig).
+        jobs: processes.
+        skins: npz with `skin_textures` (K, S, S, 3) uint8 in MakeHuman's layout; used in the wide world.
+        progress: called with takes done and takes in all.
+
+    Returns:
+        The folders.
+
+    Raises:
+        ConfigError: the skin file is not what it should be.
+        DriverError: OpenGL is not available.
+        TakeError: a folder exists or cannot be written.
+    """
+    if skins is not None:
+        read_skins(skins)
+    folders = [out] if takes == 1 else [out / f"take_{k:05d}" for k in range(takes)]
+    plan = (folders, range(takes), repeat(rig), repeat(frames), repeat(world), repeat(skins))
+    if jobs == 1:
+        for done, arguments in enumerate(zip(*plan, strict=False)):
+            _write(*arguments)
+            if progress:
+                progress(done + 1, takes)
+        return folders
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
+        for done, _ in enumerate(pool.map(_write, *plan)):
+            if progress:
+                progress(done + 1, takes)
+    return folders
+
+
+def read_skins(path: Path) -> NDArray[np.uint8]:
+    """Read skin textures (K, S, S, 3).
+
+    Raises:
+        ConfigError: no such file, or not such textures.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            skins = file["skin_textures"]
+    except (OSError, KeyError, ValueError) as error:
+        raise ConfigError(f"{path}: expected an npz with 'skin_textures' (K, S, S, 3) uint8: {error}") from error
+    if skins.dtype != np.uint8 or skins.ndim != 4 or skins.shape[3] != 3 or skins.shape[1] != skins.shape[2]:
+        raise ConfigError(f"{path}: skin_textures is {skins.dtype} {skins.shape}, expected uint8 (K, S, S, 3)")
+    return np.asarray(skins, np.uint8)
+
+
+@cache
+def _world(width: int, height: int, cameras: int, seed: int, skins: Path | None) -> WideWorld:
+    return WideWorld(width, height, cameras, seed, None if skins is None else read_skins(skins))
+
+
+def _write(folder: Path, index: int, rig: RigConfig, frames: int, world: str, skins: Path | None) -> None:
+    """Write one take (in a worker process)."""
+    simulated = rig.simulated
+    if world == "wide":
+        take = _world(simulated.width, simulated.height, simulated.cameras, simulated.seed, skins).take(index, frames)
+        ids = take.calibration.ids
+        instants: Iterator[Instant] = (
+            Instant(dict(zip(ids, shot.pictures, strict=True)), _truth(shot.vertices, shot.moment.world_from_head, shot.moment.weights, ids), shot.jpeg_quality)
+            for shot in take.shots
+        )
+        _save(folder, index, rig, take.calibration, instants)
+        return
+    stage = Stage(replace(simulated, seed=simulated.seed + index))
+    try:
+        moments = (stage.render(k / rig.fps) for k in range(frames))
+        _save(folder, index, rig, stage.calibration, (Instant(p, t, rig.jpeg_quality) for p, t in moments))
+    finally:
+        stage.close()
+
+
+def _truth(vertices: F32, world_from_head: NDArray[np.float64], weights: F32, views: tuple[str, ...]) -> MeshFrame:
+    return MeshFrame(0, 0, 0, head_topology().id, vertices, world_from_head.astype(np.float32), views, weights)
+
+
+def _save(folder: Path, index: int, rig: RigConfig, calibration: Calibration, instants: Iterator[Instant]) -> None:
+    period_ns = 1e9 / rig.fps
+    first_id = int(EPOCH_NS // period_ns) + 1
+    writer = TakeWriter(folder, calibration=calibration, config_text="", show="simulated", slate="sim", take=index + 1)
+    with writer:
+        writer.write("topology", head_topology(), EPOCH_NS)
+        for sequence, instant in enumerate(instants):
+            frame_id = first_id + sequence
+            time_ns = round((frame_id + 0.5) * period_ns)
+            for camera, picture in instant.pictures.items():
+                encoding, data = encode_pixels(picture, rig.encoding, instant.jpeg_quality)
+                height, width = picture.shape[:2]
+                frame = Frame(
+                    camera, frame_id, sequence, sequence, time_ns, "simulated", time_ns, time_ns, width, height, encoding, data
+                )
+                writer.write("frame", frame, time_ns)
+            truth = replace(instant.truth, frame_id=frame_id, exposure_time_ns=time_ns)
+            writer.write("truth", truth, time_ns)
