@@ -99,35 +99,39 @@ class _Node:
     def run(self, stop: StopSignal, seconds: float | None) -> Mapping[str, int]:
         # No heartbeat before the device is open: the first one tells a supervisor that this process works.
         self._grabber.start()
-        calibration = self._driver.calibration
-        self._cameras = {camera.id: camera for camera in calibration.cameras}
-        self._published = dict.fromkeys(calibration.ids, 0)
-        self._states = (("calibration", calibration), *(("topology", each) for each in self._driver.topologies))
-        with (
-            HealthBeat(self._publisher, "node", self._vitals),
-            ThreadPoolExecutor(self._workers, thread_name_prefix="encode") as pool,
-        ):
-            try:
-                self._publish_until_stopped(pool, stop, seconds)
-            except MienError as error:
-                self._error = str(error)
-                raise
+        try:
+            calibration = self._driver.calibration
+            self._cameras = {camera.id: camera for camera in calibration.cameras}
+            self._published = dict.fromkeys(calibration.ids, 0)
+            self._states = (("calibration", calibration), *(("topology", each) for each in self._driver.topologies))
+            with (
+                HealthBeat(self._publisher, "node", self._vitals),
+                ThreadPoolExecutor(self._workers, thread_name_prefix="encode") as pool,
+            ):
+                self._run(pool, stop, seconds)
+        finally:
+            self._grabber.stop()
         return self._counters()
+
+    def _run(self, pool: ThreadPoolExecutor, stop: StopSignal, seconds: float | None) -> None:
+        try:
+            self._publish_until_stopped(pool, stop, seconds)
+            self._grabber.stop()
+            while self._step(pool, 0.0):
+                pass
+        except MienError as error:
+            self._error = str(error)
+            raise
 
     def _publish_until_stopped(self, pool: ThreadPoolExecutor, stop: StopSignal, seconds: float | None) -> None:
         end = math.inf if seconds is None else time.monotonic() + seconds
         repeat_at = -math.inf
-        try:
-            while not (stop.is_set() or self._grabber.finished or (now := time.monotonic()) >= end):
-                if now >= repeat_at:
-                    repeat_at = now + REPEAT_S
-                    for channel, message in self._states:
-                        self._publisher.send(channel, message)
-                self._step(pool, WAIT_S)
-        finally:
-            self._grabber.stop()
-        while self._step(pool, 0.0):
-            pass
+        while not (stop.is_set() or self._grabber.finished or (now := time.monotonic()) >= end):
+            if now >= repeat_at:
+                repeat_at = now + REPEAT_S
+                for channel, message in self._states:
+                    self._publisher.send(channel, message)
+            self._step(pool, WAIT_S)
 
     def _step(self, pool: ThreadPoolExecutor, wait_s: float) -> bool:
         """Publish one picture if there is one; keep the encoders supplied meanwhile."""
