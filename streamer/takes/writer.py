@@ -70,7 +70,7 @@ class TakeWriter:
             slate: slate name.
             take: take number, from 1.
             record: sizes and periods.
-            sync: how frames of this take become sets; by frame id if None.
+            sync: how frames become sets; by frame id if None.
             name: of the recorder, the stem of its files.
             open_file: makes the files; for disks of another kind.
 
@@ -91,8 +91,7 @@ class TakeWriter:
             checksums={file: zlib.crc32(text) for file, text in texts.items()},
         )
         self._calibration: Calibration | None = calibration  # until it is stored
-        self._messages: dict[str, int] = {}
-        self._drops: dict[str, dict[str, int]] = {}
+        self._messages, self._drops = dict[str, int](), dict[str, dict[str, int]]()
         self._states: dict[tuple[str, str], tuple[Message, list[bytes]]] = {}
         self._closed = False
         _make_folder(path)
@@ -106,7 +105,7 @@ class TakeWriter:
         except OSError as error:
             self._lock.release()
             shutil.rmtree(path)
-            raise TakeError(f"{path}: cannot begin a take: {error.strerror}; free space on this disk") from error
+            raise TakeError(f"{path}: cannot begin a take: {error.strerror}; free space") from error
 
     @property
     def messages(self) -> Mapping[str, int]:
