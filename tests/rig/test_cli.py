@@ -103,6 +103,24 @@ def test_simulate_obeys_the_limits_of_the_configuration() -> None:
         effective_rig(simulate_args("--cameras", "65"), RigConfig())
 
 
+def test_simulate_writes_the_takes_that_were_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: dict[str, object] = {}
+
+    def simulate_takes(out: Path, rig: RigConfig, **rest: object) -> list[Path]:
+        asked.update(rest, out=out, rig=rig)
+        return [out / "take_00000", out / "take_00001"]
+
+    monkeypatch.setattr("rig.simulation.takes.simulate_takes", simulate_takes)
+    words = ["simulate", "--json", "--out", str(tmp_path), "--takes", "2", "--seconds", "1.5", "--fps", "20"]
+    assert run([*words, "--world", "wide", "--jobs", "2"], RigConfig(simulated=SMALL)) == 0
+    assert asked["rig"] == RigConfig(simulated=SMALL, fps=20.0)
+    assert [asked[key] for key in ("takes", "frames", "world", "jobs")] == [2, 30, "wide", 2]
+    printed = json.loads(capsys.readouterr().out)
+    assert printed == {"takes": [str(tmp_path / "take_00000"), str(tmp_path / "take_00001")], "frames": 30}
+
+
 @pytest.mark.parametrize(
     "words", [["--size", "640"], ["--size", "0x4"], ["--takes", "0"], ["--frames", "3", "--seconds", "1"]]
 )
