@@ -35,6 +35,8 @@ from streamer.types import Frame, FrameSet
 POLICIES = ("omit", "freeze", "drop", "stop")
 MAX_PENDING = 256
 """Sets that may wait at once; beyond it the oldest is released before its deadline."""
+RESTART_FRAMES = 3
+"""Frames in a row by which one camera shows that the rig restarted with an earlier clock; the first are lost."""
 _NEVER = 2**63
 
 
@@ -130,7 +132,7 @@ class Assembler:
         return self._or_fail(self._expire())
 
     def flush(self, now_ns: int) -> list[FrameSet]:
-        """Release everything: the stream has ended."""
+        """Release everything: the stream has ended. Raises nothing; what policy `stop` refuses is counted `stopped`."""
         self._advance(now_ns)
         for pending in self._pending:
             pending.reasons.update(dict.fromkeys(pending.waiting, "ended"))
@@ -174,7 +176,7 @@ class Assembler:
         camera.arrived_ns = self._now_ns
         if camera.stalled and all(c.stalled for c in self._cameras.values()):
             self._revive()
-        if self._watermark is not None and key <= self._watermark and frame.sequence < (camera.sequence or 0):
+        if self._has_restarted(camera, frame, key):
             released = self._begin_anew()
             if self._failure is not None:
                 self._unused["stopped"] += 1
@@ -257,6 +259,16 @@ class Assembler:
         past = next((past for past in reversed(self._closed) if self._fits(past, key)), None)
         return past is not None and self._now_ns - past.first_ns <= self._deadline_ns
 
+    def _has_restarted(self, camera: CameraState, frame: Frame, key: int) -> bool:
+        """Whether this frame shows that the rig began anew with an earlier clock: a playback that loops, for instance.
+
+        Several frames in a row must be behind both in key and in sequence; a single one is a stray repeat.
+        """
+        behind = self._watermark is not None and key <= self._watermark and frame.sequence < camera.peak
+        camera.behind = camera.behind + 1 if behind else 0
+        camera.peak = max(camera.peak, frame.sequence)
+        return camera.behind >= RESTART_FRAMES
+
     def _begin_anew(self) -> list[FrameSet]:
         """The rig restarted with an earlier clock: what is pending ends, and old keys mean nothing any more."""
         released = self._release(list(self._pending))
@@ -264,6 +276,7 @@ class Assembler:
         self._watermark = self._last_id = None
         for camera in self._cameras.values():
             camera.newest = None
+            camera.peak = camera.behind = 0
         return released
 
     def _release_due(self) -> list[FrameSet]:

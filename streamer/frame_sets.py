@@ -16,7 +16,19 @@ class CameraState:
         policy: what its absence does to a set: `omit`, `freeze`, `drop` or `stop`.
     """
 
-    __slots__ = ("arrived_ns", "counter", "heard_ns", "id", "newest", "policy", "sequence", "shown", "stalled")
+    __slots__ = (
+        "arrived_ns",
+        "behind",
+        "counter",
+        "heard_ns",
+        "id",
+        "newest",
+        "peak",
+        "policy",
+        "sequence",
+        "shown",
+        "stalled",
+    )
 
     def __init__(self, identity: str, policy: str) -> None:
         """Start as never heard."""
@@ -27,6 +39,10 @@ class CameraState:
         self.sequence: int | None = None
         """Of the last frame that arrived; None until one did."""
         self.counter = 0
+        self.peak = 0
+        """Highest sequence so far."""
+        self.behind = 0
+        """Frames in a row that lay behind in key and in sequence."""
         self.arrived_ns = 0
         self.heard_ns = 0
         """Last arrival that was, or by waiting longer could have been, of use."""
