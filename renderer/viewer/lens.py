@@ -36,7 +36,7 @@ def lens_limit_r2(distortion: F64) -> float:
 
     Beyond it the model sends points from far outside back into the picture, which no lens does.
     """
-    k1, k2, _, _, k3 = (float(value) for value in distortion)
+    k1, k2, _, _, k3 = (float(value) if abs(value) > 1e-9 else 0.0 for value in distortion)
     roots = np.roots([7 * k3, 5 * k2, 3 * k1, 1.0])
     real = [root.real for root in roots if abs(root.imag) < 1e-9 * max(1.0, abs(root.real)) and root.real > 0]
     return min(min(real, default=1e6), 1e6)

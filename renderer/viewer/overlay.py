@@ -1,8 +1,12 @@
 """The mesh drawn over pictures: one at a time, or a whole take as a mosaic video."""
 
-from concurrent.futures import ThreadPoolExecutor
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
 from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 import cv2
 import moderngl
@@ -24,6 +28,8 @@ from streamer.pixels import decode_pixels
 from streamer.takes import Take
 from streamer.types import F32, U8, Camera, Frame, FrameSet, MeshFrame, Topology
 
+Result = TypeVar("Result")
+
 _MOSAIC_WIDTH = 1920
 
 
@@ -39,12 +45,35 @@ class OverlayRenderer:
 
     def __init__(self) -> None:
         """Open a context."""
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="overlay")
+        self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        # A daemon: the renderer behind `draw_overlay` is never closed and must not keep the process alive.
+        self._thread = threading.Thread(target=self._run, name="overlay", daemon=True)
+        self._thread.start()
         try:
-            self._painter = self._thread.submit(_Painter).result()
+            self._painter = self._call(_Painter)
         except GraphicsError:
-            self._thread.shutdown()
+            self._end()
             raise
+
+    def _run(self) -> None:
+        while (work := self._work.get()) is not None:
+            work()
+
+    def _call(self, work: Callable[[], Result]) -> Result:
+        done: Future[Result] = Future()
+
+        def run() -> None:
+            try:
+                done.set_result(work())
+            except BaseException as error:  # noqa: BLE001 handed to the caller's thread, which raises it
+                done.set_exception(error)
+
+        self._work.put(run)
+        return done.result()
+
+    def _end(self) -> None:
+        self._work.put(None)
+        self._thread.join()
 
     def draw(
         self,
@@ -58,13 +87,12 @@ class OverlayRenderer:
         tint: tuple[float, float, float] = TINT,
     ) -> U8:
         """Draw one mesh over one picture; arguments, result and errors as of `draw_overlay`."""
-        paint = self._painter.draw
-        return self._thread.submit(paint, rgb, camera, vertices, topology, mode, opacity, tint).result()
+        return self._call(lambda: self._painter.draw(rgb, camera, vertices, topology, mode, opacity, tint))
 
     def close(self) -> None:
         """Free the GPU's memory and end the thread."""
-        self._thread.submit(self._painter.close).result()
-        self._thread.shutdown()
+        self._call(self._painter.close)
+        self._end()
 
 
 class _Painter:

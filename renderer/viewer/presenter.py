@@ -74,7 +74,8 @@ class Presenter:
         self._cameras = cameras
         self.scene.rearrange(arrange(*self._size, [camera.width / camera.height for camera in cameras]))
         self._painter = HudPainter(self.layout, keys=self._keys)
-        self._decoded.clear()
+        shown = {camera.id for camera in cameras}
+        self._decoded = {name: kept for name, kept in self._decoded.items() if name in shown}
         self._tried.clear()
         self._drawn_look = None
         self._figures_due_s = 0.0

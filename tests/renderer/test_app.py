@@ -1,0 +1,169 @@
+"""The viewer process on a real bus and real OpenGL."""
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from renderer.config import ViewConfig
+from renderer.viewer.app import ViewReport, run_view
+from renderer.viewer.source import BusSource, TakeSource
+from renderer.viewer.state import ViewState
+from streamer.config import BusConfig
+from streamer.errors import GraphicsError, TakeError, TransportError
+from streamer.takes import TakeWriter
+from tests.renderer.makers import PERIOD_NS, Troupe, frame, head_topology, in_thread, mesh, rig
+
+VIEW = ViewConfig(width=480, height=272, max_fps=30.0, cameras=2)
+NOBODY = BusConfig(node_port=1, infer_port=1, record_port=1, demo_port=1)
+
+
+def until(condition: Callable[[], bool], source: BusSource, state: ViewState, timeout_s: float = 20.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "it never came"
+        for message in source.drain(0.0):
+            state.apply(message, time.time_ns())
+        time.sleep(0.01)
+
+
+def test_the_bus_is_absent_comes_goes_away_and_comes_back_with_another_head() -> None:
+    with Troupe() as first:
+        bus, ports = first.bus, (first.bus.node_port, first.bus.infer_port)
+    source, state = BusSource(bus), ViewState("bus")
+    try:
+        assert source.drain(0.0) == [] and state.figures(time.time_ns()).connection == "waiting"
+        with Troupe(node_port=ports[0], infer_port=ports[1]) as second:
+            until(lambda: state.mesh is not None and state.picture("cam_1") is not None, source, state)
+            assert state.topology is not None and state.topology.id == second.topology.id
+            assert state.figures(time.time_ns()).connection == "live"
+        gone = time.time_ns() + 1_500_000_000
+        for message in source.drain(0.0):
+            state.apply(message, time.time_ns())
+        assert state.figures(gone).connection == "stale" and state.mesh is not None, "the last head stays on screen"
+        other = head_topology("another")
+        with Troupe(other, node_port=ports[0], infer_port=ports[1]):
+            until(lambda: state.topology is not None and state.topology.id == other.id, source, state)
+        assert state.figures(time.time_ns()).connection == "live"
+    finally:
+        source.close()
+
+
+def test_a_snapshot_is_written_when_mesh_and_pictures_are_there(tmp_path: Path) -> None:
+    path = tmp_path / "shot.png"
+    with Troupe() as troupe:
+        report = in_thread(lambda: run_view(VIEW, troupe.bus, stop=threading.Event(), seconds=30.0, snapshot=path))
+    rgb = cv2.imread(str(path))[..., ::-1]
+    assert rgb.shape == (272, 480, 3)
+    face = rgb[100:150, 120:170].astype(int)
+    assert (face[..., 0] - face[..., 2]).mean() > 20, "a lit face of skin stands in the main view"
+    assert rgb[:, 290:][..., 2].astype(int).max() > 200, "the overlay stands in the tiles"
+    assert report.meshes > 0 and report.seconds < 29.0 and report.mesh_to_screen_ms is not None
+
+
+def test_a_video_runs_until_stopped_and_a_snapshot_of_its_end_is_left(tmp_path: Path) -> None:
+    video, shot, stop = tmp_path / "film.mp4", tmp_path / "shot.png", threading.Event()
+    result: list[ViewReport] = []
+    with Troupe() as troupe:
+        in_thread(lambda: None)
+        runner = threading.Thread(
+            target=lambda: result.append(
+                run_view(VIEW, troupe.bus, stop=stop, video=video, snapshot=shot, window="off")
+            )
+        )
+        runner.start()
+        partial = tmp_path / ".film.partial.mp4"
+        deadline = time.monotonic() + 30
+        while not (partial.exists() and partial.stat().st_size > 0) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        stop.wait(1.5)
+        stop.set()
+        runner.join()
+    with av.open(str(video)) as film:
+        frames = [(frame.time, frame.to_ndarray(format="rgb24")) for frame in film.decode(video=0)]
+    assert len(frames) >= 3 and [time for time, _ in frames] == sorted({time for time, _ in frames})
+    assert frames[0][0] == 0.0 and frames[-1][1].shape == (272, 480, 3)
+    last = cv2.imread(str(shot))[..., ::-1].astype(int)
+    assert np.abs(last[:, :280] - frames[-1][1][:, :280]).mean() < 6, "the snapshot is the end of the film"
+    assert result[0].drawn >= len(frames) and result[0].refused == {}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["film.mp4", "shot.png"]
+
+
+def test_no_mesh_is_an_error_that_says_what_to_start_and_leaves_nothing(tmp_path: Path) -> None:
+    def look() -> ViewReport:
+        return run_view(VIEW, NOBODY, stop=threading.Event(), seconds=0.2, video=tmp_path / "film.mp4")
+
+    with pytest.raises(TransportError, match=r"no mesh arrived from tcp://127\.0\.0\.1:1 .*mien live"):
+        in_thread(look)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_display_and_output_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(sys, "platform", "linux")
+    with pytest.raises(GraphicsError, match=r"--snapshot.*--video.*--web"):
+        run_view(VIEW, NOBODY, stop=threading.Event())
+
+
+def write_take(path: Path, channel: str) -> None:
+    topology = head_topology()
+    with TakeWriter(path, calibration=rig(), config_text="", show="show", slate="slate", take=1) as writer:
+        writer.write("topology", topology, 0)
+        for k in range(6):
+            now = (100 + k) * PERIOD_NS
+            for name in rig().ids:
+                writer.write("frame", frame(name, 100 + k), now)
+            if channel:
+                writer.write(channel, mesh(100 + k, topology), now + PERIOD_NS // 2)
+
+
+def test_a_take_is_played_at_its_pace_once_or_in_a_loop(tmp_path: Path) -> None:
+    path = tmp_path / "show" / "slate_T001"
+    write_take(path, "truth")
+    for loop in (False, True):
+        source = TakeSource(path, loop=loop)
+        state = ViewState(source.name, live=source.live)
+        seen = []
+        for step in range(14):  # half a period each
+            for message in source.drain(50.0 + step * PERIOD_NS / 2e9 + 1e-6):
+                state.apply(message, 0)
+            seen.append(None if state.mesh is None else state.mesh.frame_id)
+        assert seen[:4] == [None, 100, 100, 101] and source.name == "show / slate_T001"
+        assert source.ended is not loop
+        assert seen[11] == 105 and state.picture("cam_0").frame_id == state.mesh.frame_id
+        assert (seen[13] == 100) is loop, "a loop has begun again"
+        source.close()
+
+
+def test_a_take_without_meshes_says_what_to_do(tmp_path: Path) -> None:
+    write_take(tmp_path / "take", "")
+    with pytest.raises(TakeError, match="mien reprocess"):
+        TakeSource(tmp_path / "take", loop=False)
+
+
+def test_a_snapshot_of_a_take(tmp_path: Path) -> None:
+    write_take(tmp_path / "take", "mesh")
+    path = tmp_path / "shot.png"
+    stop = threading.Event()
+    report = in_thread(lambda: run_view(VIEW, NOBODY, stop=stop, snapshot=path, take=tmp_path / "take"))
+    assert report.meshes >= 1 and cv2.imread(str(path)).shape == (272, 480, 3)
+
+
+def test_the_viewer_reaches_neither_torch_nor_a_window_and_its_verb_is_cheap() -> None:
+    script = (
+        "import sys, argparse, renderer.cli\n"
+        "heavy = {'numpy', 'moderngl', 'cv2', 'av', 'viser', 'zmq'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+        "import renderer.viewer.app, renderer.viewer.web, renderer.viewer.overlay\n"
+        "heavy = {'torch', 'glfw', 'viser', 'openvino', 'rig', 'inference'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=50)
