@@ -181,4 +181,4 @@ def vertex_normals(vertices: NDArray[np.floating], triangles: NDArray[np.int32])
     for axis in range(3):
         normals[:, axis] = np.bincount(triangles.ravel(), np.repeat(face[:, axis], 3), minlength=len(vertices))
     length = np.linalg.norm(normals, axis=1, keepdims=True)
-    return (normals / np.maximum(length, 1e-12)).astype(np.float32)
+    return np.asarray(normals / np.maximum(length, 1e-12), np.float32)

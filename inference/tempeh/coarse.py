@@ -1,8 +1,8 @@
 """The coarse head: control vertices by attention over the head volume.
 
-TEMPEH's global stage predicts one heat map per vertex; softmax(W F) times voxel coordinates *is* attention with one learned query
-per vertex. A Gaussian prior around each control's mean place makes the untrained net output the mean head, so that learning
-starts from there. Logits and coordinates stay float32.
+TEMPEH's global stage predicts one heat map per vertex; softmax(W F) times voxel coordinates *is* attention with one
+learned query per vertex. A Gaussian prior around each control's mean place makes the untrained net output the mean
+head, so that learning starts from there. Logits and coordinates stay float32.
 """
 
 import torch
@@ -22,6 +22,9 @@ SHARPNESS = 4.0
 
 class CoarseHead(nn.Module):
     """Feature maps of all views to control vertices in the predicted head frame."""
+
+    points: Tensor
+    controls: Tensor
 
     def __init__(self, points_mm: F32, controls_mm: F32) -> None:
         """Fix the volume's voxels (P, 3) and the controls' mean places (M, 3), both in the head frame."""
@@ -47,14 +50,15 @@ class CoarseHead(nn.Module):
     def volume(self, features: Tensor, grid: Tensor, weight: Tensor) -> Tensor:
         """Fused volume (B, C, D, D, D); its last channels say how far the point seen here belongs elsewhere."""
         batch, views = features.shape[:2]
-        samples = sample(features.flatten(0, 1), grid.flatten(0, 1)).unflatten(0, (batch, views))
+        samples = sample(features.flatten(0, 1), grid.flatten(0, 1)).reshape(batch, views, CHANNELS, -1)
         fused = fuse(samples, weight)
         offset = (fused[:, :3] * MAP_SCALE_MM - self.points.T) * (1 / 30.0)
         return torch.cat([fused, offset], 1).reshape(batch, -1, HEAD_GRID, HEAD_GRID, HEAD_GRID)
 
     def keys(self, volume: Tensor) -> Tensor:
         """Attention keys (B, KEYS, HEAD_GRID^3)."""
-        return self.net(volume).flatten(2)
+        keys: Tensor = self.net(volume).flatten(2)
+        return keys
 
     def attend(self, keys: Tensor) -> Tensor:
         """Attention with the mean places as prior: (B, M, 3)."""

@@ -1,7 +1,8 @@
 """Torch networks to ONNX: one file per graph, static shapes, cut where precision may change.
 
-`net` graphs (convolutions) may run in bfloat16, `geometry` graphs (sampling, fusion, attention) never. Only 4-D GridSample, no
-scatter, no NonZero, no linear algebra: what OpenVINO and TensorRT both take. Batch norms are folded by the exporter.
+`net` graphs (convolutions) may run in bfloat16, `geometry` graphs (sampling, fusion, attention) never. Only 4-D
+GridSample, no scatter, no NonZero, no linear algebra: what OpenVINO and TensorRT both take. Batch norms are folded by
+the exporter.
 """
 
 import warnings
@@ -66,7 +67,10 @@ def graph_specs(localiser: Localiser, features: FeatureNet, coarse: CoarseHead, 
         return out
 
     thumb, crop = (views, 3, THUMB_HEIGHT, THUMB_WIDTH), (views, 3, CROP_HEIGHT, CROP_WIDTH)
-    thumb_maps, crop_maps = (views, CHANNELS, THUMB_HEIGHT // 2, THUMB_WIDTH // 2), (views, CHANNELS, CROP_HEIGHT // 2, CROP_WIDTH // 2)
+    thumb_maps, crop_maps = (
+        (views, CHANNELS, THUMB_HEIGHT // 2, THUMB_WIDTH // 2),
+        (views, CHANNELS, CROP_HEIGHT // 2, CROP_WIDTH // 2),
+    )
     fused = 2 * CHANNELS + 2
     return {
         "thumbs": GraphSpec(localiser.thumbs, {"thumbs": thumb}, "features", "net"),
@@ -96,7 +100,6 @@ def export_graphs(specs: dict[str, GraphSpec], folder: Path) -> None:
         with warnings.catch_warnings(), torch.no_grad():
             # the tracing exporter is deprecated, but it alone folds batch norms and needs no further package
             warnings.simplefilter("ignore", DeprecationWarning)
-            warnings.simplefilter("ignore", torch.jit.TracerWarning)
             torch.onnx.export(
                 spec.module.eval(),
                 examples,
@@ -110,7 +113,7 @@ def export_graphs(specs: dict[str, GraphSpec], folder: Path) -> None:
 
 
 def store_half(path: Path) -> None:
-    """Store large weights in float16 with a cast behind each: half the file, and every engine sees the same rounded values."""
+    """Store large weights in float16, a cast behind each: half the file, and engines agree on the rounded values."""
     model = onnx.load(str(path))
     for weight in list(model.graph.initializer):
         values = numpy_helper.to_array(weight)

@@ -1,8 +1,9 @@
 """The 2D feature net of the head crops, with a dense correspondence map as its first channels.
 
-TEMPEH learns its features only through the volumes. Ours have a part that is supervised directly: channels 0-2 tell which point of
-the template a pixel shows, channel 3 how sure that is (a Laplace scale). It is learned at once from rendered truth, tells the
-volume where the surface is, and is what the refinement measures with. The other channels are free.
+TEMPEH learns its features only through the volumes. Ours have a part that is supervised directly: channels 0-2 tell
+which point of the template a pixel shows, channel 3 how sure that is (a Laplace scale). It is learned at once from
+rendered truth, tells the volume where the surface is, and is what the refinement measures with. The other channels
+are free.
 """
 
 import torch

@@ -1,7 +1,7 @@
 """Frames of reference and crops: where the stage is, where the head is, and the part of each picture that shows it.
 
-Numpy only. Lengths in millimetres; `rig` is a frame that any calibration defines by itself, so that the network does not depend
-on where a user put the origin of the world.
+Numpy only. Lengths in millimetres; `rig` is a frame that any calibration defines by itself, so that the network does
+not depend on where a user put the origin of the world.
 """
 
 from collections.abc import Sequence
@@ -38,8 +38,8 @@ class Views:
 def rig_frame(cameras: Sequence[Camera]) -> F64:
     """The frame of the stage: `world_from_rig` (4, 4), millimetres.
 
-    Origin: the point nearest to all optical axes. +Y: against the mean of the cameras' downward axes. +Z: horizontally towards
-    the middle of the cameras, from where a performer is expected to be seen.
+    Origin: the point nearest to all optical axes. +Y: against the mean of the cameras' downward axes. +Z:
+    horizontally towards the middle of the cameras, from where a performer is expected to be seen.
 
     Raises:
         CalibrationError: fewer than two cameras, or axes that are all parallel.
@@ -94,7 +94,9 @@ def views_of(cameras: Sequence[Camera], world_from_a: F64) -> Views:
 
 def moved(views: Views, a_from_b: F64) -> Views:
     """The same views, for points in frame b; `a_from_b` (4, 4) or one per view (V, 4, 4), mm."""
-    camera_from_b = np.concatenate([views.camera_from_a, np.tile([[[0, 0, 0, 1.0]]], (len(views.K), 1, 1))], 1) @ a_from_b
+    camera_from_b = (
+        np.concatenate([views.camera_from_a, np.tile([[[0, 0, 0, 1.0]]], (len(views.K), 1, 1))], 1) @ a_from_b
+    )
     return Views(views.K, views.distortion, camera_from_b[:, :3], views.size)
 
 
@@ -120,7 +122,9 @@ def project_all(views: Views, points: NDArray[np.floating]) -> F32:
     dx = x * radial + 2 * p1 * xy + p2 * (r2 + 2 * xx)
     dy = y * radial + p1 * (r2 + 2 * yy) + 2 * p2 * xy
     k = views.K.astype(np.float32)[..., None]
-    pixels = np.stack([k[:, 0, 0] * dx + k[:, 0, 1] * dy + k[:, 0, 2], k[:, 1, 0] * dx + k[:, 1, 1] * dy + k[:, 1, 2]], -1)
+    pixels = np.stack(
+        [k[:, 0, 0] * dx + k[:, 0, 1] * dy + k[:, 0, 2], k[:, 1, 0] * dx + k[:, 1, 1] * dy + k[:, 1, 2]], -1
+    )
     pixels[behind] = -1e4
     return pixels
 
@@ -137,16 +141,18 @@ def sampling_grid(pixels: F32, size: tuple[int, int]) -> tuple[F32, F32]:
     """
     grid = (pixels + 0.5) * (2.0 / np.array(size, np.float32)) - 1.0
     inside = (np.abs(grid) <= 1.0).all(-1)
-    return np.clip(grid, -2.0, 2.0).astype(np.float32), inside.astype(np.float32)
+    return np.clip(grid, -2.0, 2.0).astype(np.float32), np.asarray(inside, np.float32)
 
 
 def crop_affines(views: Views) -> F64:
     """Where the head is in each picture: `crop_from_picture` (V, 2, 3) for views of the head frame (mm).
 
-    A crop is centred on the head, has the head's up-direction upwards and spans CROP_SPAN_MM at the head's distance. Lens
-    distortion is kept: the crop's camera is the picture's camera with another K.
+    A crop is centred on the head, has the head's up-direction upwards and spans CROP_SPAN_MM at the head's distance.
+    Lens distortion is kept: the crop's camera is the picture's camera with another K.
     """
-    origin_up = np.array([[0.0, 0.0, -35.0], [0.0, 60.0, -35.0]])  # the middle of the head lies behind its centroid's face
+    origin_up = np.array(
+        [[0.0, 0.0, -35.0], [0.0, 60.0, -35.0]]
+    )  # the middle of the head lies behind its centroid's face
     centre, above = np.moveaxis(project_all(views, origin_up).astype(np.float64), 1, 0)
     direction = above - centre
     length = np.linalg.norm(direction, axis=1, keepdims=True)
@@ -172,14 +178,12 @@ def cut(picture: U8, crop_from_picture: F64) -> U8:
 
 
 def standardise(pictures: U8) -> F32:
-    """Make gain and exposure irrelevant: (V, H, W, 3) uint8 to (V, 3, H, W) float32 of zero mean and unit deviation each."""
+    """Make gain and exposure irrelevant: (V, H, W, 3) uint8 to (V, 3, H, W) of zero mean and unit deviation each."""
     x = pictures.transpose(0, 3, 1, 2).astype(np.float32) * np.float32(1 / 255)
     mean = x.mean((1, 2, 3), keepdims=True)
     return np.asarray((x - mean) / (x.std((1, 2, 3), keepdims=True) + np.float32(0.03)), np.float32)
 
 
-def rotation_from_vector(vector: F64) -> F64:
+def rotation_from_vector(vector: NDArray[np.floating]) -> F64:
     """(3, 3) rotation of a rotation vector in rad (Rodrigues)."""
     return np.asarray(cv2.Rodrigues(np.asarray(vector, np.float64))[0])
-
-

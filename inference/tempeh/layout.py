@@ -62,7 +62,9 @@ def chosen_vertices(topology: Topology) -> tuple[I32, I32, I32]:
         ModelError: the topology names no `head` region to choose from.
     """
     if "head" not in topology.regions:
-        raise ModelError(f"topology '{topology.name}' has no region 'head'; the network needs to know the outer surface")
+        raise ModelError(
+            f"topology '{topology.name}' has no region 'head'; the network needs to know the outer surface"
+        )
     outer = topology.regions["head"]
     first = int(outer[topology.template[outer, 2].argmax()])
     if len(outer) < LOOKED_AT:
@@ -100,10 +102,10 @@ class LiveConstants:
 
 def pack_constants(prior: ShapePrior, landmark_sigma_mm: float, control_sigma_mm: float) -> dict[str, NDArray[Any]]:
     """The arrays of `constants.npz`; the basis is stored as int16 with one scale a component (error below 0.001 mm)."""
-    scale = np.abs(prior.basis).max((1, 2)) / 32767.0
+    scale = np.abs(prior.basis).max((0, 1)) / 32767.0
     return {
         "mean": prior.mean.astype(np.float32),
-        "basis_q": np.round(prior.basis / scale[:, None, None]).astype(np.int16),
+        "basis_q": np.round(prior.basis / scale).astype(np.int16),
         "basis_scale": scale.astype(np.float32),
         "sigma_mm": np.array([landmark_sigma_mm, control_sigma_mm], np.float32),
     }
@@ -120,8 +122,10 @@ def unpack_constants(constants: Mapping[str, NDArray[Any]], topology: Topology) 
         raise ModelError(f"the model's constants lack {', '.join(missing)}; train or download it again")
     mean = np.asarray(constants["mean"], np.float32)
     if len(mean) != topology.vertex_count:
-        raise ModelError(f"the weights are for {len(mean)} vertices, topology '{topology.name}' has {topology.vertex_count}")
-    basis = constants["basis_q"].astype(np.float32) * constants["basis_scale"][:, None, None].astype(np.float32)
+        raise ModelError(
+            f"the weights are for {len(mean)} vertices, topology '{topology.name}' has {topology.vertex_count}"
+        )
+    basis = constants["basis_q"].astype(np.float32) * constants["basis_scale"]
     landmarks, controls, looked_at = chosen_vertices(topology)
     return LiveConstants(
         prior=ShapePrior(mean, basis),

@@ -50,7 +50,9 @@ class LiveNetwork:
         CalibrationError: the cameras do not look at one place.
     """
 
-    def __init__(self, constants: LiveConstants, graphs: Mapping[str, Runnable], cameras: Sequence[Camera], max_views: int) -> None:
+    def __init__(
+        self, constants: LiveConstants, graphs: Mapping[str, Runnable], cameras: Sequence[Camera], max_views: int
+    ) -> None:
         """Project what does not change: the stage volume."""
         self._constants, self._graphs, self._slots = constants, graphs, max_views
         world_from_rig = frames.rig_frame(cameras)
@@ -97,7 +99,9 @@ class LiveNetwork:
     def _locate(self, pictures: U8, present: F32) -> Fit:
         """Pose and rough shape in the rig frame, from thumbnails."""
         thumbs = np.stack([cv2.resize(p, self._thumb_size, interpolation=cv2.INTER_AREA) for p in pictures])
-        maps = self._graphs["thumbs"].run({"thumbs": self._padded(frames.standardise(thumbs) * present[:, None, None, None])})
+        maps = self._graphs["thumbs"].run(
+            {"thumbs": self._padded(frames.standardise(thumbs) * present[:, None, None, None])}
+        )
         weight = self._stage_inside * self._padded(present)[:, None]
         volume = self._graphs["stage"].run({"features": maps["features"], "grid": self._stage_grid, "weight": weight})
         heat = self._graphs["heat"].run(volume)["heat"][0]
@@ -107,7 +111,7 @@ class LiveNetwork:
 
     def _rigid_then_shape(self, landmarks: F64) -> Fit:
         prior, constants = self._landmark_prior, self._constants
-        start = Fit(rigid_from_points(prior.mean, landmarks), np.zeros(len(prior.basis)))
+        start = Fit(rigid_from_points(prior.mean, landmarks), np.zeros(prior.components))
         return shape.fit_points(prior, start, landmarks, constants.landmark_sigma_mm)
 
     def _coarse(self, pictures: U8, present: F32, located: Fit, clock: "_Clock") -> tuple[Fit, F32, Views]:

@@ -1,7 +1,7 @@
 """The head localiser: where in the stage the head is, from thumbnails of all views.
 
-TEMPEH's spatial transformer regresses a rotation and scale from the volume; at our size landmarks by soft-argmax and a rigid fit
-to them learn in a fraction of the steps, and the fit says by its residual how sure it is.
+TEMPEH's spatial transformer regresses a rotation and scale from the volume; at our size landmarks by soft-argmax and
+a rigid fit to them learn in a fraction of the steps, and the fit says by its residual how sure it is.
 """
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from inference.tempeh.blocks import Residual2, UNet3, cbr2
 from inference.tempeh.layout import CHANNELS, LANDMARKS, STAGE_GRID, stage_points
 from inference.tempeh.volume import expectation, fuse, sample
+
 
 class ThumbNet(nn.Module):
     """(B, 3, 60, 80) standardised thumbnails to (B, CHANNELS, 30, 40)."""
@@ -32,6 +33,8 @@ class ThumbNet(nn.Module):
 class Localiser(nn.Module):
     """Thumbnails of all views to landmarks in the rig frame."""
 
+    points: Tensor
+
     def __init__(self) -> None:
         """Join the thumbnail net, the volume and the heat-map net."""
         super().__init__()
@@ -52,7 +55,7 @@ class Localiser(nn.Module):
         """
         batch, views = thumbs.shape[:2]
         features = self.thumbs(thumbs.flatten(0, 1))
-        samples = sample(features, grid.flatten(0, 1)).unflatten(0, (batch, views))
+        samples = sample(features, grid.flatten(0, 1)).reshape(batch, views, CHANNELS, -1)
         volume = fuse(samples, weight).reshape(batch, -1, STAGE_GRID, STAGE_GRID, STAGE_GRID)
         heat = self.heat(volume).flatten(2)
         with torch.autocast("cpu", enabled=False):  # bf16 coordinates are good to 2 mm only

@@ -1,13 +1,13 @@
 """Surface-aware refinement: what every view says about every visible vertex, solved together in the shape prior. Numpy.
 
-As in TEMPEH's second stage a view counts by how much it faces the surface and whether it sees it. But instead of local volumes, each
-view's correspondence map is read where a vertex projects: it tells which point of the template is really seen there, hence how
-far the vertex is off, except along the ray. Weighted by the map's own uncertainty these displacements form a linear least-squares
-problem in pose and shape coefficients; a few Gauss-Newton steps solve it. A vertex that is hidden reads the map of what hides it,
-disagrees by far, and loses its weight.
+As in TEMPEH's second stage a view counts by how much it faces the surface and whether it sees it. But instead of
+local volumes, each view's correspondence map is read where a vertex projects: it tells which point of the template is
+really seen there, hence how far the vertex is off, except along the ray. Weighted by the map's own uncertainty these
+displacements form a linear least-squares problem in pose and shape coefficients; a few Gauss-Newton steps solve it. A
+vertex that is hidden reads the map of what hides it, disagrees by far, and loses its weight.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -41,6 +41,13 @@ class Refiner:
     steps: int = 3
     """Gauss-Newton steps."""
 
+    near: ShapePrior = field(init=False, repr=False)
+    """The prior at the vertices that are looked at."""
+
+    def __post_init__(self) -> None:
+        """Restrict the prior once: copying it costs a millisecond."""
+        object.__setattr__(self, "near", self.prior.at(self.indices))
+
     def __call__(self, fit: Fit, maps: F32, views: Views, present: F32) -> Fit:
         """Refine a head.
 
@@ -50,7 +57,6 @@ class Refiner:
             views: cameras of the crops for points in frame a, mm.
             present: (V,) 1 where a view exists.
         """
-        near = self.prior.at(self.indices)
         wanted = self.template[self.indices]
         for _ in range(self.steps):
             whole = self.prior.vertices(fit.coefficients)
@@ -69,7 +75,7 @@ class Refiner:
             information = weight.sum(0)[:, None, None] * np.eye(3, dtype=np.float32)
             information -= np.einsum("vm,vmi,vmj->mij", weight, ray, ray, optimize=True)
             across = error - ray * np.einsum("vmi,vmi->vm", ray, error)[..., None]
-            fit = shape.step(near, fit, information, np.einsum("vm,vmi->mi", weight, across))
+            fit = shape.step(self.near, fit, information, np.einsum("vm,vmi->mi", weight, across))
         return fit
 
 

@@ -1,7 +1,8 @@
 """The shape prior: mean head, linear basis with variances, and rigid pose, fitted to noisy points. Numpy, millimetres.
 
-A free heat map per vertex needs a long training to become smooth; a linear model of plausible heads makes every observed point
-inform all others. The fit is one Gauss-Newton step in (pose, coefficients) with the prior as Tikhonov term; iterate it.
+A free heat map per vertex needs a long training to become smooth; a linear model of plausible heads makes every
+observed point inform all others. The fit is one Gauss-Newton step in (pose, coefficients) with the prior as Tikhonov
+term; iterate it.
 """
 
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ class ShapePrior:
     mean: F32
     """(N, 3) mm, head frame."""
     basis: F32
-    """(K, N, 3) mm per standard deviation, largest first."""
+    """(N, 3, K) mm per standard deviation, largest first."""
 
     def __post_init__(self) -> None:
         """Check that basis and mean belong together.
@@ -32,16 +33,21 @@ class ShapePrior:
         Raises:
             ModelError: different vertex counts.
         """
-        if self.basis.shape[1:] != self.mean.shape:
-            raise ModelError(f"shape prior: basis of {self.basis.shape[1]} vertices, mean of {len(self.mean)}")
+        if self.basis.shape[:2] != self.mean.shape:
+            raise ModelError(f"shape prior: basis of {len(self.basis)} vertices, mean of {len(self.mean)}")
+
+    @property
+    def components(self) -> int:
+        """Number of coefficients K."""
+        return int(self.basis.shape[2])
 
     def vertices(self, coefficients: NDArray[np.floating]) -> F32:
         """(N, 3) mm in the head frame."""
-        return np.asarray(self.mean + np.tensordot(coefficients.astype(np.float32), self.basis, 1), np.float32)
+        return np.asarray(self.mean + self.basis @ coefficients.astype(np.float32), np.float32)
 
     def at(self, indices: I32) -> "ShapePrior":
         """The prior restricted to some vertices."""
-        return ShapePrior(np.ascontiguousarray(self.mean[indices]), np.ascontiguousarray(self.basis[:, indices]))
+        return ShapePrior(self.mean[indices], self.basis[indices])
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,22 +68,26 @@ def step(prior: ShapePrior, fit: Fit, information: F32, pull: F32) -> Fit:
     Args:
         prior: restricted to the M observed vertices.
         fit: where to start.
-        information: (M, 3, 3) A_i, inverse square millimetres, in the head frame.
+        information: (M, 3, 3) A_i in the head frame, or (M,) where it is the same in all directions; inverse square
+            millimetres.
         pull: (M, 3) A_i e_i, e_i being the wanted displacement in the head frame.
     """
-    count, unknowns = len(prior.mean), 6 + len(prior.basis)
+    count, unknowns = len(prior.mean), 6 + prior.components
     x = prior.vertices(fit.coefficients)
     jacobian = np.empty((count, 3, unknowns), np.float32)
     jacobian[:, :, 0] = np.stack([np.zeros(count), -x[:, 2], x[:, 1]], 1)
     jacobian[:, :, 1] = np.stack([x[:, 2], np.zeros(count), -x[:, 0]], 1)
     jacobian[:, :, 2] = np.stack([-x[:, 1], x[:, 0], np.zeros(count)], 1)
     jacobian[:, :, 3:6] = np.eye(3, dtype=np.float32)
-    jacobian[:, :, 6:] = prior.basis.transpose(1, 2, 0)
+    jacobian[:, :, 6:] = prior.basis
     flat = jacobian.reshape(-1, unknowns)
-    weighted = np.matmul(information, jacobian).reshape(-1, unknowns)
+    weighted = jacobian * information[:, None, None] if information.ndim == 1 else np.matmul(information, jacobian)
+    weighted = weighted.reshape(-1, unknowns)
     hessian = (flat.T @ weighted).astype(np.float64)
     gradient = flat.T @ pull.reshape(-1).astype(np.float32)
-    held = np.concatenate([np.full(3, ROTATION_SD_RAD**-2.0), np.full(3, TRANSLATION_SD_MM**-2.0), np.ones(len(prior.basis))])
+    held = np.concatenate(
+        [np.full(3, ROTATION_SD_RAD**-2.0), np.full(3, TRANSLATION_SD_MM**-2.0), np.ones(prior.components)]
+    )
     hessian[np.diag_indices(unknowns)] += held
     right = gradient.astype(np.float64)
     right[6:] -= fit.coefficients
@@ -88,7 +98,9 @@ def step(prior: ShapePrior, fit: Fit, information: F32, pull: F32) -> Fit:
     return Fit(fit.a_from_head @ turn, fit.coefficients + change[6:])
 
 
-def fit_points(prior: ShapePrior, start: Fit, points_a: NDArray[np.floating], sigma_mm: float, iterations: int = 3) -> Fit:
+def fit_points(
+    prior: ShapePrior, start: Fit, points_a: NDArray[np.floating], sigma_mm: float, iterations: int = 3
+) -> Fit:
     """Fit the head to observed points of its vertices.
 
     Args:
@@ -98,11 +110,13 @@ def fit_points(prior: ShapePrior, start: Fit, points_a: NDArray[np.floating], si
         sigma_mm: standard deviation of a coordinate.
         iterations: steps; rotations of 30 degrees need three.
     """
-    information = np.broadcast_to(np.eye(3, dtype=np.float32) / sigma_mm**2, (len(points_a), 3, 3))
+    information = np.full(len(points_a), sigma_mm**-2, np.float32)
     fit = start
     for _ in range(iterations):
         local = (points_a - fit.a_from_head[:3, 3]) @ fit.a_from_head[:3, :3]
-        fit = step(prior, fit, information, ((local - prior.vertices(fit.coefficients)) / sigma_mm**2).astype(np.float32))
+        fit = step(
+            prior, fit, information, ((local - prior.vertices(fit.coefficients)) / sigma_mm**2).astype(np.float32)
+        )
     return fit
 
 
@@ -118,7 +132,7 @@ def learn_prior(heads: NDArray[np.floating], components: int) -> ShapePrior:
     values, vectors = np.linalg.eigh((flat @ flat.T / len(flat)).astype(np.float64))
     order = np.argsort(values)[::-1][:components]
     directions = flat.T @ (vectors[:, order] / np.sqrt(len(flat))).astype(np.float32)
-    return ShapePrior(mean.astype(np.float32), np.ascontiguousarray(directions.T.reshape(components, *mean.shape)))
+    return ShapePrior(mean.astype(np.float32), directions.reshape(*mean.shape, components))
 
 
 def spread(points: F32, count: int, first: int, allowed: I32 | None = None) -> I32:

@@ -1,7 +1,8 @@
 """Feature volumes: sample every view's feature map at projected grid points and fuse over the views.
 
-As TEMPEH's global feature volume (section 3.1 of the paper: mean and variance over views), but masked: a view counts at a point
-only where it exists and the point lies inside its picture. All sampling is 4-D GridSample; projections come from the host.
+As TEMPEH's global feature volume (section 3.1 of the paper: mean and variance over views), but masked: a view counts
+at a point only where it exists and the point lies inside its picture. All sampling is 4-D GridSample; projections
+come from the host.
 """
 
 import torch
@@ -10,7 +11,7 @@ from torch.nn import functional
 
 
 def as_float32(values: Tensor) -> Tensor:
-    """Return float32; values that are so already stay untouched (a cast to the same type would rename an exported input)."""
+    """Return float32. Values that are so already stay untouched: a no-op cast would rename an exported input."""
     return values if values.dtype == torch.float32 else values.float()
 
 
@@ -24,7 +25,9 @@ def sample(features: Tensor, grid: Tensor) -> Tensor:
     Returns:
         (B, C, P) float32; zero outside the picture.
     """
-    picked = functional.grid_sample(as_float32(features), grid[:, None], mode="bilinear", padding_mode="zeros", align_corners=False)
+    picked = functional.grid_sample(
+        as_float32(features), grid[:, None], mode="bilinear", padding_mode="zeros", align_corners=False
+    )
     return picked[:, :, 0]
 
 

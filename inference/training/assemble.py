@@ -14,10 +14,9 @@ from inference.manifest import Provenance
 from inference.model_store import GraphFile, ModelFiles, ModelParts, save_model
 from inference.tempeh.export import export_graphs, graph_specs
 from inference.tempeh.layout import COMPONENTS, chosen_vertices, head_points, pack_constants
-from inference.tempeh.localiser import Localiser
 from inference.tempeh.shape import ShapePrior, learn_prior
 from inference.training.dataset import Corpus
-from inference.training.tasks import HeadNet, HeadTask, LocaliserTask
+from inference.training.tasks import HeadTask, LocaliserTask
 
 PRIOR_HEADS = 3000
 """Heads that the shape prior is learned from: its 128 components change by less than 1 % beyond."""
@@ -62,7 +61,14 @@ def measure_sigmas(localiser: LocaliserTask, head: HeadTask) -> tuple[float, flo
 
 
 def assemble(
-    trained: Trained, corpus: Corpus, held_out: Corpus, *, name: str, folder: Path, max_views: int, provenance: Provenance
+    trained: Trained,
+    corpus: Corpus,
+    held_out: Corpus,
+    *,
+    name: str,
+    folder: Path,
+    max_views: int,
+    provenance: Provenance,
 ) -> ModelFiles:
     """Write a model folder.
 
@@ -87,8 +93,6 @@ def assemble(
     head.model.load_state_dict(trained.head)
     sigmas = measure_sigmas(localiser, head)
     constants: dict[str, Any] = pack_constants(prior_of(corpus), *sigmas)
-    assert isinstance(localiser.model, Localiser)
-    assert isinstance(head.model, HeadNet)
     specs = graph_specs(localiser.model, head.model.features, head.model.coarse, max_views)
     with tempfile.TemporaryDirectory() as work:
         export_graphs(specs, Path(work))
@@ -99,7 +103,7 @@ def assemble(
             max_views=max_views,
             topology=topology,
             constants=constants,
-            vertex_axes={"mean": 0, "basis_q": 1},
+            vertex_axes={"mean": 0, "basis_q": 0},
             graphs={key: GraphFile(Path(work) / f"{key}.onnx", spec.precision) for key, spec in specs.items()},
             provenance=provenance,
         )

@@ -1,10 +1,11 @@
 """Training samples from takes: compressed pictures in memory, cut and projected on demand.
 
-A `Corpus` holds many frame sets of many rigs as flat arrays; pictures stay JPEG (10 kB each), so that ten thousand sets of eight
-views fit in one gigabyte. Takes of the simulated rig and real takes with a `truth` channel go the same road.
+A `Corpus` holds many frame sets of many rigs as flat arrays; pictures stay JPEG (10 kB each), so that ten thousand
+sets of eight views fit in one gigabyte. Takes of the simulated rig and real takes with a `truth` channel go the same
+road.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,7 +69,9 @@ class Corpus:
     def cameras(self, index: int, views: Sequence[int]) -> Views:
         """Some cameras of a set, for points in the world frame, mm."""
         chosen = list(views)
-        return Views(self.K[index, chosen], self.distortion[index, chosen], self.camera_from_world[index, chosen], self.size)
+        return Views(
+            self.K[index, chosen], self.distortion[index, chosen], self.camera_from_world[index, chosen], self.size
+        )
 
     def heads(self) -> F32:
         """(S, N, 3) true vertices in their head frames, mm."""
@@ -76,7 +79,7 @@ class Corpus:
         return np.asarray(shifted @ self.world_from_head[:, :3, :3].astype(np.float32), np.float32)
 
     def split(self, share: float) -> tuple["Corpus", "Corpus"]:
-        """Divide into a first part and a last `share` of the sets (whole takes stay together if they are of equal length)."""
+        """Divide into a first part and a last `share` of the sets."""
         cut = self.sets - int(self.sets * share)
         return self.part(0, cut), self.part(cut, self.sets)
 
@@ -84,9 +87,18 @@ class Corpus:
         """Sets first..last-1."""
         v = self.views
         begin, end = self.offset[first * v], self.offset[last * v]
-        arrays = (self.vertices, self.world_from_head, self.K, self.distortion, self.camera_from_world, self.visible)
-        cut = [array[first:last] for array in arrays]
-        return Corpus(self.topology, self.size, self.jpeg[begin:end], self.offset[first * v : last * v + 1] - begin, *cut)
+        return Corpus(
+            topology=self.topology,
+            size=self.size,
+            jpeg=self.jpeg[begin:end],
+            offset=self.offset[first * v : last * v + 1] - begin,
+            vertices=self.vertices[first:last],
+            world_from_head=self.world_from_head[first:last],
+            K=self.K[first:last],
+            distortion=self.distortion[first:last],
+            camera_from_world=self.camera_from_world[first:last],
+            visible=self.visible[first:last],
+        )
 
 
 def seen(vertices: F32, triangles: I32, views: Views) -> NDArray[np.bool_]:
@@ -131,7 +143,9 @@ def read_corpus(paths: Sequence[Path], progress: Callable[[int, int], None] | No
     """
     takes = sorted({file.parent for path in paths for file in Path(path).rglob("take.json")})
     if not takes:
-        raise TakeError(f"no take under {', '.join(map(str, paths))}; make some with: mien simulate --world wide --out DIR")
+        raise TakeError(
+            f"no take under {', '.join(map(str, paths))}; make some with: mien simulate --world wide --out DIR"
+        )
     topology: Topology | None = None
     size: tuple[int, int] | None = None
     rows: list[tuple[list[U8], F32, F64, F64, F64, F64, NDArray[np.bool_]]] = []
@@ -153,13 +167,17 @@ def read_corpus(paths: Sequence[Path], progress: Callable[[int, int], None] | No
             first = next(iter(frames.members.values()))
             topology, size = topology or found, size or (first.width, first.height)
             if found.id != topology.id or any((f.width, f.height) != size for f in frames.members.values()):
-                raise TakeError(f"{folder}: its topology or picture size differs from the takes before; train on one kind at a time")
+                raise TakeError(
+                    f"{folder}: its topology or picture size differs from the takes before; train on one kind at a time"
+                )
             pose = truth.world_from_head.astype(np.float64)
             pose[:3, 3] *= MM
             vertices = (truth.vertices * MM).astype(np.float32)
             views = Views(intrinsics, distortion, extrinsics, size)
             jpegs = [np.array(_as_jpeg(frames.members[camera.id])) for camera in cameras]
-            rows.append((jpegs, vertices, pose, intrinsics, distortion, extrinsics, seen(vertices, topology.triangles, views)))
+            rows.append(
+                (jpegs, vertices, pose, intrinsics, distortion, extrinsics, seen(vertices, topology.triangles, views))
+            )
         if progress:
             progress(done + 1, len(takes))
     if topology is None or size is None:
@@ -168,20 +186,26 @@ def read_corpus(paths: Sequence[Path], progress: Callable[[int, int], None] | No
     if len(jpegs) != len(rows) * len(rows[0][0]):
         raise TakeError("the takes differ in their number of cameras; train on one kind of rig at a time")
     offset = np.concatenate([[0], np.cumsum([len(jpeg) for jpeg in jpegs])])
-    columns = [np.stack([row[k] for row in rows]) for k in range(1, 7)]  # type: ignore[call-overload]
-    return Corpus(topology, size, np.concatenate(jpegs), offset, *columns)
+    return Corpus(
+        topology=topology,
+        size=size,
+        jpeg=np.concatenate(jpegs),
+        offset=offset,
+        vertices=np.stack([row[1] for row in rows]),
+        world_from_head=np.stack([row[2] for row in rows]),
+        K=np.stack([row[3] for row in rows]),
+        distortion=np.stack([row[4] for row in rows]),
+        camera_from_world=np.stack([row[5] for row in rows]),
+        visible=np.stack([row[6] for row in rows]),
+    )
 
 
 def _as_jpeg(frame: Frame) -> U8:
     if frame.encoding == "jpeg":
         return frame.data
-    ok, data = cv2.imencode(".jpg", frame.data[..., ::-1] if frame.data.ndim == 3 else frame.data, [cv2.IMWRITE_JPEG_QUALITY, 98])
+    ok, data = cv2.imencode(
+        ".jpg", frame.data[..., ::-1] if frame.data.ndim == 3 else frame.data, [cv2.IMWRITE_JPEG_QUALITY, 98]
+    )
     if not ok:
         raise TakeError(f"camera {frame.camera}: frame {frame.frame_id} could not be compressed")
     return np.asarray(data, np.uint8)
-
-
-def shuffled(count: int, rng: np.random.Generator) -> Iterator[int]:
-    """Indices 0..count-1 in random order, for ever, a new order each round."""
-    while True:
-        yield from rng.permutation(count).tolist()

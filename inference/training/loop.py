@@ -1,4 +1,4 @@
-"""The training loop: AdamW, warm-up, a long plateau, a cosine descent, averaged weights, checkpoints that continue the same curve."""
+"""The training loop: AdamW, a plateau and a cosine descent, averaged weights, checkpoints that continue the curve."""
 
 import json
 import math
@@ -100,7 +100,9 @@ def train(task: Task, plan: Plan, folder: Path, report: Callable[[int, dict[str,
     optimiser = torch.optim.AdamW(groups, lr=plan.rate, betas=(0.9, 0.98))
     average = Average(model)
     begin = _resume(folder, task, plan, model, optimiser, average)
-    batches = Batches(task.sample, task.corpus.sets, plan.batch, plan.seed * 7919 + begin, plan.workers)
+    batches = Batches(
+        task.sample, count=task.corpus.sets, batch=plan.batch, seed=plan.seed, first=begin, threads=plan.workers
+    )
     sums: dict[str, list[float]] = {}
     try:
         stream = iter(batches)
@@ -115,7 +117,10 @@ def train(task: Task, plan: Plan, folder: Path, report: Callable[[int, dict[str,
                 means = {name: float(np.mean(values)) for name, values in sums.items()}
                 sums = {}
                 with (folder / f"{task.name}.curve.jsonl").open("a") as curve:
-                    curve.write(json.dumps({"iteration": iteration + 1, "samples": (iteration + 1) * plan.batch, **means}) + "\n")
+                    curve.write(
+                        json.dumps({"iteration": iteration + 1, "samples": (iteration + 1) * plan.batch, **means})
+                        + "\n"
+                    )
                 _save(folder, task, plan, model, optimiser, average, iteration + 1)
                 report(iteration + 1, means)
     finally:
@@ -126,7 +131,13 @@ def train(task: Task, plan: Plan, folder: Path, report: Callable[[int, dict[str,
 
 
 def _step(
-    task: Task, plan: Plan, model: nn.Module, optimiser: torch.optim.Optimizer, arrays: dict[str, Any], iteration: int, folder: Path
+    task: Task,
+    plan: Plan,
+    model: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    arrays: dict[str, Any],
+    iteration: int,
+    folder: Path,
 ) -> dict[str, float]:
     for group in optimiser.param_groups:
         group["lr"] = plan.rate_at(iteration)
@@ -134,17 +145,24 @@ def _step(
     with torch.autocast("cpu", torch.bfloat16, enabled=plan.bf16):
         loss, figures = task.loss(batch, iteration / plan.iterations)
     if not torch.isfinite(loss):
-        np.savez(folder / "bad_batch.npz", **arrays)
-        raise ModelError(f"{task.name}: the loss is {loss.item()} at iteration {iteration}; the batch is in {folder / 'bad_batch.npz'}")
+        saved = folder / "bad_batch.npz"
+        np.savez(saved, **arrays)
+        raise ModelError(f"{task.name}: the loss is {loss.item()} at iteration {iteration}; the batch is in {saved}")
     optimiser.zero_grad(set_to_none=True)
-    loss.backward()
+    torch.autograd.backward(loss)
     nn.utils.clip_grad_norm_(model.parameters(), 3.0)
     optimiser.step()
     return {"loss": loss.item(), **figures}
 
 
 def _save(
-    folder: Path, task: Task, plan: Plan, model: nn.Module, optimiser: torch.optim.Optimizer, average: Average, iteration: int
+    folder: Path,
+    task: Task,
+    plan: Plan,
+    model: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    average: Average,
+    iteration: int,
 ) -> None:
     state = {
         "model": model.state_dict(),
@@ -167,7 +185,9 @@ def _resume(
         return 0
     state = torch.load(path, weights_only=True)
     if state["plan"] != f"{plan}":
-        raise ModelError(f"{path} belongs to another plan ({state['plan']}); give another --out, or the same options to continue it")
+        raise ModelError(
+            f"{path} belongs to another plan ({state['plan']}); give another --out, or the same options to continue it"
+        )
     model.load_state_dict(state["model"])
     optimiser.load_state_dict(state["optimiser"])
     average.state, average.steps = state["average"], state["average_steps"]

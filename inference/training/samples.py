@@ -1,9 +1,10 @@
-"""What the networks are shown: batches of thumbnails or head crops with their truths, noisy where the live path is noisy."""
+"""What the networks are shown: thumbnails or head crops with their truths, noisy where the live path is noisy."""
 
-import queue
-import threading
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from inference.tempeh import frames
 from inference.tempeh.frames import Views
 from inference.tempeh.layout import THUMB_HEIGHT, THUMB_WIDTH, stage_points, thumb_views
-from inference.training.dataset import Corpus, shuffled
+from inference.training.dataset import Corpus
 from streamer.types import F32, F64, I32
 
 POINTS = 384
@@ -43,14 +44,20 @@ def choose_views(rng: np.random.Generator, views: int, count: int) -> NDArray[np
 
 
 def head_sample(
-    corpus: Corpus, index: int, chosen: NDArray[np.int64], head_from_noisy: F64, points: F32, controls: I32, rng: np.random.Generator
+    corpus: Corpus,
+    index: int,
+    chosen: NDArray[np.int64],
+    head_from_noisy: F64,
+    points: F32,
+    controls: I32,
+    rng: np.random.Generator,
 ) -> dict[str, NDArray[np.float32]]:
     """Crops of some views with everything the head networks are trained on.
 
     Returns:
-        `crops` (V, 3, H, W) standardised; `grid` (V, P, 2) and `weight` (V, P) of the volume's voxels; `surface_grid` (V, POINTS, 2),
-        `surface_place` (V, 3, POINTS) template coordinates in mm and `surface_weight` (V, POINTS); `controls` (M, 3) in the noisy
-        head frame, mm.
+        `crops` (V, 3, H, W) standardised; `grid` (V, P, 2) and `weight` (V, P) of the volume's voxels; `surface_grid`
+        (V, POINTS, 2), `surface_place` (V, 3, POINTS) template coordinates in mm and `surface_weight` (V, POINTS);
+        `controls` (M, 3) in the noisy head frame, mm.
     """
     noisy_pose = corpus.world_from_head[index] @ head_from_noisy
     world = corpus.cameras(index, chosen.tolist())
@@ -86,7 +93,9 @@ def _surface(
     return {"surface_grid": grid, "surface_place": np.ascontiguousarray(place), "surface_weight": weight * inside}
 
 
-def stage_sample(corpus: Corpus, index: int, chosen: NDArray[np.int64], landmarks: I32, rig_from_true: F64) -> dict[str, NDArray[np.float32]]:
+def stage_sample(
+    corpus: Corpus, index: int, chosen: NDArray[np.int64], landmarks: I32, rig_from_true: F64
+) -> dict[str, NDArray[np.float32]]:
     """Thumbnails of some views with the landmarks in the rig frame.
 
     Args:
@@ -94,7 +103,8 @@ def stage_sample(corpus: Corpus, index: int, chosen: NDArray[np.int64], landmark
         index: the set.
         chosen: the views.
         landmarks: vertex indices.
-        rig_from_true: (4, 4) mm, a random motion of the stage that makes the network independent of the rig's exact frame.
+        rig_from_true: (4, 4) mm, a random motion of the stage that makes the network independent of the rig's exact
+            frame.
 
     Returns:
         `thumbs` (V, 3, h, w), `grid` (V, P, 2), `weight` (V, P), `landmarks` (L, 3) mm.
@@ -107,7 +117,12 @@ def stage_sample(corpus: Corpus, index: int, chosen: NDArray[np.int64], landmark
     grid, weight = frames.sampling_grid(frames.project_all(views, stage_points()), size)
     rig_from_world = np.linalg.inv(world_from_rig)
     truth = corpus.vertices[index][landmarks] @ rig_from_world[:3, :3].T + rig_from_world[:3, 3]
-    return {"thumbs": frames.standardise(thumbs), "grid": grid, "weight": weight, "landmarks": truth.astype(np.float32)}
+    return {
+        "thumbs": frames.standardise(thumbs.astype(np.uint8, copy=False)),
+        "grid": grid,
+        "weight": weight,
+        "landmarks": truth.astype(np.float32),
+    }
 
 
 def rig_frame_of(views: Views) -> F64:
@@ -116,62 +131,62 @@ def rig_frame_of(views: Views) -> F64:
     return frames.frame_of_axes(-np.einsum("vij,vi->vj", rotation, shift), rotation)
 
 
+Sample = dict[str, NDArray[np.float32]]
+
+
 class Batches:
-    """Batches made ahead by threads, in an order that depends on the seed alone for one thread.
+    """Batches made ahead by threads. Batch k is a function of seed and k alone, whatever the number of threads.
 
     Args:
-        make: makes sample number k (set index, random generator) as a dictionary of arrays.
+        make: makes the sample of a set from its index and a random generator.
         count: number of sets.
         batch: samples per batch.
         seed: of order and noise.
-        threads: workers; the arrays of each batch are stacked in the worker.
+        first: number of the first batch.
+        threads: workers.
     """
 
     def __init__(
-        self, make: Callable[[int, np.random.Generator], dict[str, NDArray[np.float32]]], count: int, batch: int, seed: int, threads: int = 1
-    ) -> None:
-        """Start the threads."""
-        self._queue: queue.Queue[dict[str, NDArray[np.float32]] | BaseException] = queue.Queue(4)
-        self._stop = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._work, args=(make, count, batch, np.random.default_rng([seed, k])), daemon=True)
-            for k in range(threads)
-        ]
-        for thread in self._threads:
-            thread.start()
-
-    def _work(
         self,
-        make: Callable[[int, np.random.Generator], dict[str, NDArray[np.float32]]],
+        make: Callable[[int, np.random.Generator], Sample],
+        *,
         count: int,
         batch: int,
-        rng: np.random.Generator,
+        seed: int,
+        first: int = 0,
+        threads: int = 1,
     ) -> None:
-        order = shuffled(count, rng)
-        item: dict[str, NDArray[np.float32]] | BaseException
-        while not self._stop.is_set():
-            try:
-                rows = [make(next(order), rng) for _ in range(batch)]
-                item = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
-            except Exception as error:  # noqa: BLE001 - handed to the consumer, which raises it
-                item = error
-            while not self._stop.is_set():
-                try:
-                    self._queue.put(item, timeout=0.2)
-                    break
-                except queue.Full:
-                    continue
+        """Start making the first batches."""
+        self._make, self._count, self._batch, self._seed, self._next = make, count, batch, seed, first
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="samples")
+        self._ahead: deque[Future[Sample]] = deque()
+        for _ in range(threads + 2):
+            self._submit()
 
-    def __iter__(self) -> Iterator[dict[str, NDArray[np.float32]]]:
-        """Yield batches for ever."""
+    def _submit(self) -> None:
+        self._ahead.append(self._pool.submit(self._batch_of, self._next))
+        self._next += 1
+
+    def _batch_of(self, number: int) -> Sample:
+        rows = []
+        for k in range(number * self._batch, (number + 1) * self._batch):
+            index = int(_order(self._seed, k // self._count, self._count)[k % self._count])
+            rows.append(self._make(index, np.random.default_rng([self._seed, k])))
+        return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+
+    def __iter__(self) -> Iterator[Sample]:
+        """Yield batches for ever, in order."""
         while True:
-            item = self._queue.get()
-            if isinstance(item, BaseException):
-                raise item
+            item = self._ahead.popleft().result()
+            self._submit()
             yield item
 
     def close(self) -> None:
         """Stop the threads."""
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
+        self._pool.shutdown(cancel_futures=True)
+
+
+@lru_cache(4)
+def _order(seed: int, round_: int, count: int) -> NDArray[np.int64]:
+    """The order of the sets in a round: every set once."""
+    return np.random.default_rng([seed, round_, 0x0DE5]).permutation(count)

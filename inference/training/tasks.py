@@ -1,7 +1,7 @@
 """What is learned: the localiser from thumbnails, and features + coarse head from head crops. One task, one loss."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -24,9 +24,17 @@ Batch = Mapping[str, Tensor]
 class Task(Protocol):
     """One network with its samples and its loss."""
 
-    name: str
-    corpus: Corpus
-    model: nn.Module
+    @property
+    def name(self) -> str:
+        """Stem of its files."""
+
+    @property
+    def corpus(self) -> Corpus:
+        """What it learns from."""
+
+    @property
+    def model(self) -> nn.Module:
+        """The network."""
 
     def sample(self, index: int, rng: np.random.Generator) -> dict[str, NDArray[np.float32]]:
         """Make the sample of set `index`."""
@@ -43,7 +51,7 @@ class LocaliserTask:
     def __init__(self, corpus: Corpus, landmarks: I32) -> None:
         """Learn these vertices of the topology."""
         self.corpus, self.landmarks = corpus, landmarks
-        self.model: nn.Module = Localiser()
+        self.model = Localiser()
 
     def sample(self, index: int, rng: np.random.Generator) -> dict[str, NDArray[np.float32]]:
         """Four random views, the stage moved at random by about 60 mm and 12 degrees (yaw: 25)."""
@@ -74,21 +82,21 @@ class HeadNet(nn.Module):
 
 @dataclass
 class HeadTask:
-    """Correspondence map by a Laplace likelihood; control vertices by their distance, once the map has begun to mean something."""
+    """Correspondence map by a Laplace likelihood; later also the control vertices by their distance."""
 
     corpus: Corpus
     points: F32
     controls: I32
     views: int = 4
-    noise: PoseNoise = PoseNoise()
-    map_only: float = 0.15
+    noise: PoseNoise = field(default_factory=PoseNoise)
+    map_only: float = 0.7
     """Share of the training in which only the map is learned."""
     name: str = "head"
 
     def __post_init__(self) -> None:
         """Make the model with the controls' mean places from the corpus."""
         self.controls_mm = self.corpus.heads()[:, self.controls].mean(0)
-        self.model: nn.Module = HeadNet(self.points, self.controls_mm)
+        self.model = HeadNet(self.points, self.controls_mm)
 
     def sample(self, index: int, rng: np.random.Generator) -> dict[str, NDArray[np.float32]]:
         """Some random views cut around a noisy head pose."""
@@ -97,7 +105,6 @@ class HeadTask:
 
     def loss(self, batch: Batch, progress: float) -> tuple[Tensor, dict[str, float]]:
         """Map likelihood + control distance."""
-        assert isinstance(self.model, HeadNet)
         crops = batch["crops"]
         features = self.model.features(crops.flatten(0, 1)).float()
         picked = sample(features, batch["surface_grid"].flatten(0, 1))

@@ -23,7 +23,11 @@ def demo_ring(count: int, width: int, height: int, seed: int) -> Calibration:
         place = _on_sphere(azimuth + rng.normal(0, 0.03), elevation, 1.0 + rng.normal(0, 0.02))
         focal = height / 0.37 * float(np.linalg.norm(place))
         distortion = np.array([rng.normal(-0.06, 0.02), rng.normal(0.02, 0.01), *rng.normal(0, 3e-4, 2), 0.0])
-        cameras.append(_camera(index, width, height, focal, rng.normal(0, 0.006, 2), distortion, place, rng.normal(0, 0.01, 3), 0.0))
+        cameras.append(
+            _camera(
+                index, width, height, focal, rng.normal(0, 0.006, 2), distortion, place, rng.normal(0, 0.01, 3), 0.0
+            )
+        )
     return Calibration(tuple(cameras), source=f"simulated ring, seed {seed}")
 
 

@@ -13,7 +13,14 @@ from numpy.typing import NDArray
 from streamer.types import F32, I32, Topology
 
 ASSET = Path(__file__).parent / "assets" / "makehuman_head.npz"
-PAIRS = (("decr", "incr"), ("in", "out"), ("down", "up"), ("backward", "forward"), ("concave", "convex"), ("compress", "uncompress"))
+PAIRS = (
+    ("decr", "incr"),
+    ("in", "out"),
+    ("down", "up"),
+    ("backward", "forward"),
+    ("concave", "convex"),
+    ("compress", "uncompress"),
+)
 """Opposite ends of one slider: at most one of them is active."""
 LARGEST_SHIFT_M = 0.009
 """A slider at full strength moves no vertex further than this; some of MakeHuman's move 5 cm."""
@@ -137,8 +144,8 @@ def _regions(head: HeadModel) -> dict[str, I32]:
 def random_identity(rng: np.random.Generator) -> F32:
     """Slider strengths (K,) of a random adult.
 
-    One to three phenotypes are mixed; each slider pair is active with probability 0.3 (asymmetries 0.12); left and right move
-    together but for one pair in seven.
+    One to three phenotypes are mixed; each slider pair is active with probability 0.3 (asymmetries 0.12); left and
+    right move together but for one pair in seven.
     """
     head = load_head()
     strengths = np.zeros(len(head.identity_names), np.float32)

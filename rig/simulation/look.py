@@ -63,7 +63,9 @@ def skin_map() -> SkinMap:
 
 
 def _lip_weight(head: HeadModel) -> F32:
-    reach = sum(np.linalg.norm(head.expression[head.units.index(u)], axis=1) for u in ("mouthRollLower", "mouthRollUpper"))
+    reach = sum(
+        np.linalg.norm(head.expression[head.units.index(u)], axis=1) for u in ("mouthRollLower", "mouthRollUpper")
+    )
     return np.asarray(np.clip((reach * 100 - 0.35) * 5, 0, 1), np.float32)
 
 
@@ -79,13 +81,12 @@ def random_look(rng: np.random.Generator, skins: NDArray[np.uint8] | None = None
 
     Args:
         rng: source of randomness.
-        skins: (K, S, S, 3) photographic skin textures in MakeHuman's layout, row 0 at the top; used for half of the people.
+        skins: (K, S, S, 3) photographic skin textures in MakeHuman's layout, row 0 at the top; used for half of the
+            people.
     """
     chart, head = skin_map(), load_head()
-    if skins is not None and rng.random() < 0.6:
-        texture = _photographic(rng, skins)
-    else:
-        texture = _procedural(rng, chart)
+    photographic = skins is not None and rng.random() < 0.6
+    texture = _photographic(rng, skins) if photographic and skins is not None else _procedural(rng, chart)
     hair_m = np.zeros(len(head.neutral), np.float32)
     if rng.random() < 0.75:
         hair_m = _paint_hair(texture, rng, chart, head)
@@ -109,10 +110,14 @@ def _procedural(rng: np.random.Generator, chart: SkinMap) -> F32:
     base = (LIGHT_SKIN * (1 - tone) + DARK_SKIN * tone) * rng.uniform(0.92, 1.08, 3)
     texture = np.broadcast_to(base, (*chart.lips.shape, 3)).astype(np.float32).copy()
     blotches = 0.05 * _waves(chart.place, rng, 4.0) + 0.04 * _waves(chart.place, rng, 1.2, 8)
-    grain = cv2.GaussianBlur(rng.normal(0, 1, chart.lips.shape).astype(np.float32), (0, 0), 0.8) * rng.uniform(0.01, 0.06)
+    grain = cv2.GaussianBlur(rng.normal(0, 1, chart.lips.shape).astype(np.float32), (0, 0), 0.8) * rng.uniform(
+        0.01, 0.06
+    )
     texture *= (1 + blotches + grain)[..., None]
     eye_y, eye_x = 2.7, 2.89
-    flush = np.exp(-(((np.abs(x) - 4.0) / 2.0) ** 2) - ((y + 0.5) / 2.0) ** 2) + np.exp(-((x / 1.2) ** 2) - (y / 1.5) ** 2)
+    flush = np.exp(-(((np.abs(x) - 4.0) / 2.0) ** 2) - ((y + 0.5) / 2.0) ** 2) + np.exp(
+        -((x / 1.2) ** 2) - (y / 1.5) ** 2
+    )
     texture *= 1 - (np.clip(flush, 0, 1) * rng.uniform(0.0, 0.35))[..., None] * [0.0, 0.5, 0.45]
     lip = np.clip(base * [0.95, 0.62, 0.62] * rng.uniform(0.7, 1.1), 0, 1)
     lips = (chart.lips * rng.uniform(0.4, 0.95))[..., None]
@@ -122,7 +127,12 @@ def _procedural(rng: np.random.Generator, chart: SkinMap) -> F32:
     brow = np.where(z > 3, brow, 0) * rng.uniform(0.2, 0.9) * (0.8 + 0.2 * _waves(chart.place, rng, 0.3, 6))
     texture *= (1 - np.clip(brow, 0, 1))[..., None]
     if rng.random() < 0.25:
-        beard = np.clip((-1.5 - y) / 1.5, 0, 1) * np.clip((z - 1.0) / 3, 0, 1) * np.clip((y + 9) / 2, 0, 1) * (1 - chart.lips)
+        beard = (
+            np.clip((-1.5 - y) / 1.5, 0, 1)
+            * np.clip((z - 1.0) / 3, 0, 1)
+            * np.clip((y + 9) / 2, 0, 1)
+            * (1 - chart.lips)
+        )
         texture *= (1 - beard * rng.uniform(0.2, 0.8) * (0.8 + 0.3 * _waves(chart.place, rng, 0.4, 8)))[..., None]
     return np.asarray(texture, np.float32)
 
@@ -175,7 +185,8 @@ def studio_light() -> Light:
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     colours = np.array([[0.46, 0.44, 0.42], [0.22, 0.23, 0.25], [0.25, 0.25, 0.27]])
     ambient = np.array([0.46, 0.47, 0.48])
-    return Light(*(np.asarray(a, np.float32) for a in (ambient, 0.75 * ambient, directions, colours)), gloss=0.1)
+    sky, ground, lamps, tints = (np.asarray(a, np.float32) for a in (ambient, 0.75 * ambient, directions, colours))
+    return Light(sky, ground, lamps, tints, gloss=0.1)
 
 
 def random_background(rng: np.random.Generator, width: int, height: int) -> U8:
@@ -183,7 +194,9 @@ def random_background(rng: np.random.Generator, width: int, height: int) -> U8:
     coarse = rng.uniform(0, 255, (*rng.integers(2, 9, 2), 3)).astype(np.float32)
     grey = coarse.mean(axis=(0, 1)) if rng.random() < 0.5 else np.full(3, rng.uniform(20, 235))
     mix = rng.uniform(0.05, 0.9)
-    picture = cv2.resize(coarse * mix + grey.astype(np.float32) * (1 - mix), (width, height), interpolation=cv2.INTER_CUBIC)
+    picture = cv2.resize(
+        coarse * mix + grey.astype(np.float32) * (1 - mix), (width, height), interpolation=cv2.INTER_CUBIC
+    )
     for _ in range(rng.integers(0, 6)):
         corner, far = rng.uniform(-0.1, 1.0, 2), rng.uniform(0.05, 0.5, 2)
         first = (corner * [width, height]).astype(int)

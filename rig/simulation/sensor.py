@@ -1,6 +1,7 @@
 """From the painter's RGBA to what a sensor delivers: background, exposure, blur, noise."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -58,7 +59,7 @@ def expose(rgba: U8, background: U8, sensor: Sensor, noise: NDArray[np.int8], of
     Returns:
         (H, W, 3) RGB, fresh.
     """
-    picture = background.copy()
+    picture: NDArray[Any] = background.copy()
     rgb = cv2.cvtColor(rgba, cv2.COLOR_RGBA2RGB)
     cv2.copyTo(rgb, rgba[..., 3], picture)
     if sensor.blur_px > 0:

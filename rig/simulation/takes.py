@@ -1,4 +1,4 @@
-"""Simulated takes on disk, one by one or in bulk: pictures, calibration and the true mesh, through the ordinary take writer."""
+"""Simulated takes on disk, one by one or in bulk, by the ordinary take writer: pictures, calibration, true mesh."""
 
 import multiprocessing
 from collections.abc import Callable, Iterator
@@ -54,7 +54,8 @@ def simulate_takes(
         rig: picture size, number of cameras, rate, encoding; its seed chooses people and performances.
         takes: how many; take k of the `demo` world has seed + k.
         frames: frame sets per take.
-        world: `demo` (the performance that `mien demo` shows) or `wide` (unrelated moments, every take another person and rig).
+        world: `demo` (the performance that `mien demo` shows) or `wide` (unrelated moments, every take another person
+            and rig).
         jobs: processes.
         skins: npz with `skin_textures` (K, S, S, 3) uint8 in MakeHuman's layout; used in the wide world.
         progress: called with takes done and takes in all.
@@ -112,7 +113,11 @@ def _write(folder: Path, index: int, rig: RigConfig, frames: int, world: str, sk
         take = _world(simulated.width, simulated.height, simulated.cameras, simulated.seed, skins).take(index, frames)
         ids = take.calibration.ids
         instants: Iterator[Instant] = (
-            Instant(dict(zip(ids, shot.pictures, strict=True)), _truth(shot.vertices, shot.moment.world_from_head, shot.moment.weights, ids), shot.jpeg_quality)
+            Instant(
+                dict(zip(ids, shot.pictures, strict=True)),
+                _truth(shot.vertices, shot.moment.world_from_head, shot.moment.weights, ids),
+                shot.jpeg_quality,
+            )
             for shot in take.shots
         )
         _save(folder, index, rig, take.calibration, instants)
@@ -142,7 +147,18 @@ def _save(folder: Path, index: int, rig: RigConfig, calibration: Calibration, in
                 encoding, data = encode_pixels(picture, rig.encoding, instant.jpeg_quality)
                 height, width = picture.shape[:2]
                 frame = Frame(
-                    camera, frame_id, sequence, sequence, time_ns, "simulated", time_ns, time_ns, width, height, encoding, data
+                    camera,
+                    frame_id,
+                    sequence,
+                    sequence,
+                    time_ns,
+                    "simulated",
+                    time_ns,
+                    time_ns,
+                    width,
+                    height,
+                    encoding,
+                    data,
                 )
                 writer.write("frame", frame, time_ns)
             truth = replace(instant.truth, frame_id=frame_id, exposure_time_ns=time_ns)

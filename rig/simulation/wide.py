@@ -57,7 +57,9 @@ class WideWorld:
         DriverError: OpenGL is not available.
     """
 
-    def __init__(self, width: int, height: int, cameras: int, seed: int, skins: NDArray[np.uint8] | None = None) -> None:
+    def __init__(
+        self, width: int, height: int, cameras: int, seed: int, skins: NDArray[np.uint8] | None = None
+    ) -> None:
         """Open the studio."""
         self._size, self._cameras, self._seed, self._skins = (width, height), cameras, seed, skins
         self._studio = Studio(width, height, cameras, seed)
@@ -96,4 +98,6 @@ def _occlude(rng: np.random.Generator, picture: U8) -> None:
     height, width = picture.shape[:2]
     centre = (rng.uniform(0.15, 0.85, 2) * [width, height]).astype(int)
     axes = (rng.uniform(0.04, 0.16, 2) * height).astype(int)
-    cv2.ellipse(picture, centre.tolist(), axes.tolist(), rng.uniform(0, 180), 0, 360, rng.uniform(0, 255, 3).tolist(), -1)
+    cv2.ellipse(
+        picture, centre.tolist(), axes.tolist(), rng.uniform(0, 180), 0, 360, rng.uniform(0, 255, 3).tolist(), -1
+    )

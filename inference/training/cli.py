@@ -1,0 +1,172 @@
+"""`mien train`: takes in, a model folder out."""
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from inference.manifest import Provenance
+from inference.tempeh.layout import chosen_vertices, head_points
+from inference.training.assemble import Trained, assemble
+from inference.training.dataset import Corpus, read_corpus
+from inference.training.loop import Plan, train
+from inference.training.tasks import HeadTask, LocaliserTask, Task
+from streamer.errors import ModelError
+from streamer.progress import progress
+
+EXAMPLES = """\
+examples:
+  mien simulate --world wide --size 320x240 --takes 2600 --frames 4 --seed 1 --jobs 2 --out data/train
+  mien train data/train --out runs/live --name live
+  mien train data/train --out runs/live --name live          continues where it was stopped
+  mien train data/train --out runs/live --only localiser     one network, for a second process beside it
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainOptions:
+    """What `mien train` was asked for."""
+
+    takes: tuple[Path, ...]
+    out: Path
+    name: str
+    head_iterations: int = 7000
+    localiser_iterations: int = 4500
+    only: str = ""
+    seed: int = 1
+    max_views: int = 8
+    threads: int = 1
+    bf16: bool = True
+    held_out: float = 0.02
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `mien train`."""
+    defaults = TrainOptions((), Path(), "")
+    parser.add_argument(
+        "takes", nargs="+", type=Path, metavar="DIR", help="takes with a truth channel, or folders of them"
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="RUN", help="checkpoints, curves, and the model folder"
+    )
+    parser.add_argument("--name", default="live", help="name of the model (default: live)")
+    parser.add_argument(
+        "--head-iterations", type=int, default=defaults.head_iterations, metavar="N", help="6 sets each"
+    )
+    parser.add_argument(
+        "--localiser-iterations", type=int, default=defaults.localiser_iterations, metavar="N", help="8 sets each"
+    )
+    parser.add_argument(
+        "--only", choices=("localiser", "head"), default="", help="train one network and make no model yet"
+    )
+    parser.add_argument("--seed", type=int, default=defaults.seed, help="of weights, order and noise")
+    parser.add_argument(
+        "--max-views", type=int, default=defaults.max_views, metavar="V", help="camera slots of the model"
+    )
+    parser.add_argument("--threads", type=int, default=defaults.threads, metavar="T", help="threads of the arithmetic")
+    parser.add_argument("--f32", action="store_true", help="float32 convolutions (default: bfloat16)")
+
+
+def cli_train(args: argparse.Namespace) -> int:
+    """Run `mien train`."""
+    options = TrainOptions(
+        takes=tuple(args.takes),
+        out=args.out,
+        name=args.name,
+        head_iterations=args.head_iterations,
+        localiser_iterations=args.localiser_iterations,
+        only=args.only,
+        seed=args.seed,
+        max_views=args.max_views,
+        threads=args.threads,
+        bf16=not args.f32,
+    )
+    result = run_training(options, quiet=args.json)
+    if args.json:
+        print(json.dumps(result))
+    else:
+        print("; ".join(f"{key} {value}" for key, value in result.items()))
+    return 0
+
+
+def run_training(options: TrainOptions, *, quiet: bool = False) -> dict[str, str]:
+    """Train what was asked for, then assemble the model if all of it is there.
+
+    Returns:
+        `run`, and `model` if one was written.
+
+    Raises:
+        TakeError: the takes cannot be trained on.
+        ModelError: the loss is not finite, or a checkpoint belongs to another plan.
+    """
+    torch.set_num_threads(options.threads)
+    with progress("reading takes", quiet=quiet) as advance:
+        corpus = read_corpus(options.takes, advance)
+    learn, held_out = corpus.split(options.held_out)
+    trained: dict[str, dict[str, torch.Tensor]] = {}
+    for task, plan in _plans(options, learn):
+        with progress(f"training the {task.name}", quiet=quiet) as advance:
+            trained[task.name] = dict(train(task, plan, options.out, _reporter(task, plan, advance, quiet)))
+    if options.only:
+        return {"run": str(options.out)}
+    if not held_out.sets:
+        raise ModelError(f"{corpus.sets} frame sets leave none to measure on; train on 50 or more")
+    samples = options.head_iterations * 6 + options.localiser_iterations * 8
+    provenance = Provenance(shell_command(), options.seed, commit_here(), samples, {})
+    model = assemble(
+        Trained(trained["localiser"], trained["head"]),
+        learn,
+        held_out,
+        name=options.name,
+        folder=options.out / "model",
+        max_views=options.max_views,
+        provenance=provenance,
+    )
+    return {"run": str(options.out), "model": str(model.folder)}
+
+
+def _plans(options: TrainOptions, corpus: Corpus) -> list[tuple[Task, Plan]]:
+    landmarks, controls, _ = chosen_vertices(corpus.topology)
+    template = corpus.topology.template * 1000
+    plans: list[tuple[Task, Plan]] = []
+    if options.only != "head":
+        plan = Plan(options.localiser_iterations, 8, seed=options.seed, bf16=options.bf16)
+        plans.append((LocaliserTask(corpus, landmarks), plan))
+    if options.only != "localiser":
+        plan = Plan(options.head_iterations, 6, seed=options.seed, bf16=options.bf16)
+        plans.append((HeadTask(corpus, head_points(template), controls), plan))
+    return plans
+
+
+def _reporter(
+    task: Task, plan: Plan, advance: Callable[[int, int], None], quiet: bool
+) -> Callable[[int, dict[str, float]], None]:
+    def report(iteration: int, figures: dict[str, float]) -> None:
+        advance(iteration, plan.iterations)
+        if not quiet:
+            text = "  ".join(f"{name} {value:.2f}" for name, value in figures.items())
+            print(f"{task.name} {iteration}/{plan.iterations}  {text}", file=sys.stderr, flush=True)
+
+    return report
+
+
+def shell_command() -> str:
+    """The command line that is running, for the manifest."""
+    return " ".join(["mien", *sys.argv[1:]])
+
+
+def commit_here() -> str:
+    """Commit of the source tree, empty outside a git checkout."""
+    git = shutil.which("git")
+    if git is None:
+        return ""
+    answer = subprocess.run(
+        [git, "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+    )
+    return answer.stdout.strip()
