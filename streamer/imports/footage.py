@@ -98,7 +98,7 @@ def probe_video(path: Path) -> Probe:
     try:
         with av.open(str(path)) as container:
             if not container.streams.video:
-                raise TakeError(f"{path}: holds no video stream")
+                raise TakeError(f"{path}: holds no video stream; is it cut? copy it again")
             stream = container.streams.video[0]
             base = stream.time_base or Fraction(1, 1)
             stamps = [packet.pts for packet in container.demux(stream) if packet.size]
