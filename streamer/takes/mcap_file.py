@@ -1,8 +1,8 @@
 """One MCAP file being written: uncompressed chunks, message indexes, summary, and a checksum over all of it.
 
-The record layouts come from the `mcap` package; the chunk is put together here, because the package copies every
-picture four times on its way (1.2 CPU-s/GB) and this does once (0.5): a message is copied into the chunk's buffer and
-the buffer goes to the disk in one write. The result is plain MCAP: any reader of the format opens it.
+The record layouts come from the `mcap` package. The chunk is put together here: the package's writer copies every
+picture four times and costs more than twice the CPU time (benchmarks/recording.py); here a message is copied once, into
+the chunk's buffer, which goes to the disk in one write. The result is plain MCAP: any reader of the format opens it.
 """
 
 import struct
