@@ -49,7 +49,7 @@ class Ledger:
         with self._lock:
             expected = self._next.get(camera)
             if expected is None:
-                self._unused["before-join"] += sequence
+                self._gap(sequence, otherwise="before-join")
             else:
                 if sequence < expected:
                     expected = self._begin_anew(camera)
@@ -125,15 +125,17 @@ class Ledger:
 
     def _begin_anew(self, camera: str) -> int:
         """The node was started again and counts from 0: what it had announced before and never came is lost."""
+        published = self._published.get(camera, 0)
         if camera in self._next:
-            self._gap(self._published.get(camera, 0) - self._next[camera])
-            self._next[camera] = 0
-        self._published[camera] = 0
+            self._gap(published - self._next[camera])
+        else:
+            self._unused["before-join"] += published
+        self._next[camera] = self._published[camera] = 0
         return 0
 
-    def _gap(self, missing: int) -> None:
+    def _gap(self, missing: int, otherwise: str = "lost-on-bus") -> None:
         if missing > 0:
             explained = min(missing, self._overwritten - self._explained)
             self._explained += explained
             self._unused["overwritten"] += explained
-            self._unused["lost-on-bus"] += missing - explained
+            self._unused[otherwise] += missing - explained

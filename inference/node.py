@@ -9,6 +9,7 @@ import math
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -50,6 +51,7 @@ def run_infer(
     stop: threading.Event,
     seconds: float | None = None,
     network: NetworkFactory = live_network,
+    bound: Callable[[str], object] | None = None,
 ) -> dict[str, int]:
     """Turn frames into meshes until told to stop, or for some time.
 
@@ -61,6 +63,7 @@ def run_infer(
             the final counters.
         seconds: length of the run; None: no limit.
         network: makes the network; tests put a small one here.
+        bound: told the endpoint that was bound.
 
     Returns:
         The final counters.
@@ -75,6 +78,8 @@ def run_infer(
     """
     end_s = math.inf if seconds is None else time.monotonic() + seconds
     with Publisher(endpoint_for(bus, "infer"), keys_dir=bus.keys_dir) as publisher:
+        if bound is not None:
+            bound(publisher.endpoint)
         model = load_model(config.model)
         node = _Node(model, sync, publisher, network, merge=len(node_endpoints(bus)) > 1)
         with HealthBeat(publisher, "infer", node.vitals):

@@ -3,8 +3,10 @@
 The precision hint is always given: left alone, OpenVINO computes in bf16 on some CPUs and in f32 on others.
 """
 
+import importlib
 import logging
 import os
+import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -58,7 +60,7 @@ class OpenVinoGraph:
 
 
 def _declared(port: Any) -> str:
-    """Return the name that the ONNX file gives an input or output; its tensor takes on further ones where a no-op is removed."""
+    """Return the name that the ONNX file gives a port; its tensor takes on further ones where a no-op is removed."""
     return str(port.get_node().get_friendly_name()).removesuffix("/sink_port_0")
 
 
@@ -69,6 +71,25 @@ def _spec(port: Any, graph: str) -> TensorSpec:
             f"graph '{graph}', '{port.any_name}': {kind} {shape}; export it with static shapes and float32 tensors"
         )
     return TensorSpec(tuple(shape.to_shape()), np.dtype(np.float32))
+
+
+def _import_openvino() -> Any:
+    """Import openvino without its telemetry: left alone, the import alone reports to an analytics server.
+
+    Raises:
+        MissingExtra: openvino is not installed.
+    """
+    # With the telemetry package out of reach openvino takes the stub that it brings for this case.
+    hidden = "openvino" not in sys.modules and "openvino_telemetry" not in sys.modules
+    if hidden:
+        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+    try:
+        return importlib.import_module("openvino")
+    except ImportError as error:
+        raise MissingExtra("openvino", "live") from error
+    finally:
+        if hidden:
+            del sys.modules["openvino_telemetry"]
 
 
 class OpenVinoEngine:
@@ -90,10 +111,7 @@ class OpenVinoEngine:
             MissingExtra: openvino is not installed.
             EngineError: it has no CPU device here.
         """
-        try:
-            import openvino
-        except ImportError as error:
-            raise MissingExtra("openvino", "live") from error
+        openvino = _import_openvino()
         self._core = openvino.Core()
         if "CPU" not in self._core.available_devices:
             raise EngineError("openvino finds no CPU device here; reinstall it: pip install --force-reinstall openvino")

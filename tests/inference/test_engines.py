@@ -1,6 +1,7 @@
 """One contract for every engine, on a graph whose answers are known by hand."""
 
 import itertools
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -15,6 +16,7 @@ from streamer.errors import EngineError, MissingExtra, ModelError
 from streamer.types import F32
 from tests.inference.tiny_graphs import conv_and_sample
 
+ROOT = Path(__file__).parents[2]
 PICTURE = np.arange(16, dtype=np.float32).reshape(1, 1, 4, 4)
 # Pixel centres are at (2i + 1) / size - 1 without align_corners: (-0.25, -0.25) is pixel (1, 1); the origin is the mean
 # of the four middle pixels; (-2, 0) lies outside.
@@ -121,6 +123,18 @@ def test_an_unknown_engine_and_a_missing_package_are_told_apart(monkeypatch: pyt
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(MissingExtra, match="'openvino' is not installed; run: pip install"):
         open_engine("openvino")
+
+
+def test_opening_an_engine_reports_to_nobody() -> None:
+    """In a fresh interpreter: the import of openvino would start its telemetry, a thread that calls a server."""
+    code = (
+        "import sys, threading\n"
+        "from inference.engines import open_engine\n"
+        "open_engine('openvino', threads=1)\n"
+        "print([name for name in sys.modules if name.startswith('openvino_telemetry')], threading.active_count())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.split() == ["[]", "1"]
 
 
 class FakeGraph:
