@@ -107,7 +107,7 @@ class Look:
     """Surface of the head."""
     overlay: Overlay = "solid"
     """How the mesh lies over the camera pictures."""
-    opacity: float = 0.6
+    opacity: float = 0.5
     """Opacity of that overlay, 0..1."""
     figures: bool = True
     """Whether figures and labels are shown."""

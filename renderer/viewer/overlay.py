@@ -20,6 +20,7 @@ from renderer.viewer.layout import Rect, mosaic
 from renderer.viewer.lens import lens_of
 from renderer.viewer.lens_pass import TINT, LensPass
 from renderer.viewer.presenter import reduction
+from renderer.viewer.sheets import Sheets
 from renderer.viewer.surface import Surface
 from renderer.viewer.target import Target
 from streamer.errors import GraphicsError, ModelError, TakeError
@@ -83,7 +84,7 @@ class OverlayRenderer:
         topology: Topology,
         *,
         mode: Overlay = "solid",
-        opacity: float = 0.6,
+        opacity: float = 0.5,
         tint: tuple[float, float, float] = TINT,
     ) -> U8:
         """Draw one mesh over one picture; arguments, result and errors as of `draw_overlay`."""
@@ -101,6 +102,7 @@ class _Painter:
     def __init__(self) -> None:
         self._context = headless_context()
         self._pass = LensPass(self._context)
+        self._sheets = Sheets(self._context)
         self._surface: Surface | None = None
         self._loaded: F32 | None = None
         self._target: tuple[tuple[int, int], Target, moderngl.Texture] | None = None
@@ -124,14 +126,14 @@ class _Painter:
         target, picture = self._prepare(width, height)
         picture.write(np.ascontiguousarray(rgb), alignment=1)
         surface = self._load(vertices, topology)
-        target.begin(width, height, (0.0, 0.0, 0.0, 0.0))
+        target.begin(width, height, (0.0, 0.0, 0.0, 1.0))
+        self._context.enable_only(moderngl.NOTHING)
+        self._sheets.put(picture, Rect(0, 0, width, height), (width, height))
         lens = lens_of(scaled(camera, width, height), surface.low, surface.high)
         self._pass.draw(surface, lens, picture, (0, 0, width, height), mode=mode, opacity=opacity, tint=tint)
         texture, _ = target.resolve()
-        drawn = np.frombuffer(texture.read(), np.uint8).reshape(height, width, 4)[::-1]
-        # Where no sample was covered the picture stays as it is, bit for bit.
-        cover = drawn[..., 3:].astype(np.uint16)
-        return np.where(cover == 0, rgb, drawn[..., :3] + (rgb * (255 - cover) + 127) // 255).astype(np.uint8)
+        drawn = np.frombuffer(texture.read(), np.uint8).reshape(height, width, 4)
+        return np.ascontiguousarray(drawn[::-1, :, :3])
 
     def _prepare(self, width: int, height: int) -> tuple[Target, moderngl.Texture]:
         if self._target is None or self._target[0] != (width, height):
@@ -169,7 +171,7 @@ def draw_overlay(
     topology: Topology,
     *,
     mode: Overlay = "solid",
-    opacity: float = 0.6,
+    opacity: float = 0.5,
     tint: tuple[float, float, float] = TINT,
 ) -> U8:
     """Draw a mesh over a picture: shaded, anti-aliased, hidden surfaces removed, through the camera's lens.
@@ -201,7 +203,7 @@ def overlay_take(
     *,
     channel: str = "mesh",
     mode: Overlay = "solid",
-    opacity: float = 0.6,
+    opacity: float = 0.5,
     width: int = _MOSAIC_WIDTH,
 ) -> int:
     """Write a video of all views of a take with its meshes drawn over them.

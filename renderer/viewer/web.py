@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import logging
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,8 @@ _PICTURE_S = 1 / 4
 _FIGURES_S = 1 / 2
 _PICTURE_WIDTH = 320
 _SKIN = (201, 158, 134)
-_FRUSTUM_M = 0.09
+_FRUSTUM_M = 0.06
+_LINE_M = 0.0012
 
 
 class WebView:
@@ -44,12 +46,13 @@ class WebView:
             import viser
         except ImportError as error:
             raise MissingExtra("viser", "view") from error
-        # rich tables on standard output would break --json
-        with contextlib.redirect_stdout(io.StringIO()):
+        # A browser that opens a connection and drops it is no error of ours.
+        logging.getLogger("websockets.server").setLevel(logging.CRITICAL)
+        with _quiet():
             self._server: Any = viser.ViserServer(host=_HOST, port=view.web_port, label="Mien", verbose=False)
         self.port = int(self._server.get_port())
         if self.port != view.web_port:  # viser takes the next free one without a word
-            self._server.stop()
+            self.close()
             raise TransportError(f"port {view.web_port} is in use; choose another: --set view.web_port=PORT")
         self._count = view.cameras
         self._mesh_handle: Any = None
@@ -127,17 +130,23 @@ class WebView:
                 "/head", mesh.vertices, topology.triangles.astype(np.uint32), color=_SKIN, side="double",
                 wireframe=self._wire.value,
             )  # fmt: skip
-            self._frame_head(mesh)
+            self._frame_head(mesh, state)
         else:
             self._mesh_handle.vertices = mesh.vertices
         return True
 
-    def _frame_head(self, mesh: MeshFrame) -> None:
+    def _frame_head(self, mesh: MeshFrame, state: ViewState) -> None:
         low, high = mesh.vertices.min(0).astype(np.float64), mesh.vertices.max(0).astype(np.float64)
         middle = (low + high) / 2
+        cameras = () if state.calibration is None else state.calibration.cameras
+        away = [float(np.linalg.norm(camera.centre_world - middle)) for camera in cameras]
+        # Behind the ring of cameras and above it, so that the head stands between their pictures.
+        distance = max(1.45 * float(np.median(away)) if away else 0.0, 0.9)
+        way = np.array([0.30, 0.55, 1.0])
+        way *= distance / np.linalg.norm(way)
         camera = self._server.initial_camera
         camera.look_at = tuple(middle.tolist())
-        camera.position = tuple((middle + np.array([0.35, 0.12, 0.85])).tolist())
+        camera.position = tuple((middle + way).tolist())
         camera.fov = 0.55
         for client in self._server.get_clients().values():
             client.camera.look_at, client.camera.position = camera.look_at, camera.position
@@ -181,6 +190,7 @@ class WebView:
                 fov=2 * float(np.arctan(camera.height / 2 / camera.K[1, 1])),
                 aspect=camera.width / camera.height,
                 scale=_FRUSTUM_M,
+                thickness=_LINE_M,
                 color=(84, 205, 214),
                 wxyz=quaternion(inverse_rigid(camera.camera_from_world)[:3, :3]),
                 position=camera.centre_world,
@@ -193,7 +203,13 @@ class WebView:
 
     def close(self) -> None:
         """Stop serving."""
-        self._server.stop()
+        with _quiet():
+            self._server.stop()
+
+
+def _quiet() -> contextlib.redirect_stdout[io.StringIO]:
+    """Keep what viser says to people off standard output, which may be promised to a program (--json)."""
+    return contextlib.redirect_stdout(io.StringIO())
 
 
 def _backdrop() -> U8:

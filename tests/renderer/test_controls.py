@@ -75,7 +75,7 @@ def test_keys() -> None:
     look = Look()
     assert look.press("m").material == "clay" and look.press("m").press("m").material == "skin"
     assert [look.press("o").overlay, look.press("o").press("o").overlay] == ["wire", "off"]
-    assert look.press("]").opacity == pytest.approx(0.7) and look.press("[").opacity == pytest.approx(0.5)
+    assert look.press("]").opacity == pytest.approx(0.6) and look.press("[").opacity == pytest.approx(0.4)
     for _ in range(20):
         look = look.press("[")
     assert look.opacity == 0.0
