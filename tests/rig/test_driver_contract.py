@@ -21,7 +21,7 @@ Maker = Callable[[Path], CameraDriver]
 
 
 def simulated(tmp_path: Path) -> CameraDriver:
-    return pattern_rig(RigConfig(fps=200.0, simulated=SMALL))
+    return pattern_rig(RigConfig(fps=50.0, simulated=SMALL))
 
 
 def playback_take(tmp_path: Path) -> CameraDriver:
@@ -121,7 +121,8 @@ def test_counters_and_times_of_a_camera_go_forward(driver: CameraDriver) -> None
     for camera in driver.calibration.ids:
         own = [frame for frame in frames if frame.camera == camera]
         assert len(own) > 3
-        assert [f.counter - own[0].counter for f in own] == list(range(len(own))), "nothing is lost on an idle machine"
+        steps = np.diff([f.counter for f in own])
+        assert (steps == 1).all() if driver.can_wait else (steps >= 1).all()
         assert (np.diff([f.exposure_time_ns for f in own]) > 0).all()
 
 
