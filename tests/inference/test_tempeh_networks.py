@@ -1,0 +1,162 @@
+"""The networks: what training shows them is what the live path shows them, and engines agree with torch."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tests.inference.tiny_corpus import tiny_corpus
+
+from inference.engines import open_engine
+from inference.tempeh import frames
+from inference.tempeh.export import GraphSpec, export_graphs, graph_specs
+from inference.tempeh.layout import LiveConstants, chosen_vertices, head_points
+from inference.tempeh.live import LiveNetwork
+from inference.tempeh.localiser import Localiser
+from inference.tempeh.shape import Fit, ShapePrior
+from inference.training.dataset import Corpus
+from inference.training.samples import head_sample, stage_sample
+from inference.training.tasks import HeadNet
+from streamer.types import Camera
+
+VIEWS = 5
+
+
+@pytest.fixture(scope="module")
+def corpus() -> Corpus:
+    return tiny_corpus(2, VIEWS)
+
+
+@pytest.fixture(scope="module")
+def specs(corpus: Corpus) -> dict[str, GraphSpec]:
+    torch.manual_seed(0)
+    template = corpus.topology.template * np.float32(1000)
+    controls = chosen_vertices(corpus.topology)[1]
+    head = HeadNet(head_points(template), template[controls])
+    torch.nn.init.normal_(head.coarse.query, std=0.5)  # peaked attention: rounding shows
+    return graph_specs(Localiser().eval(), head.features.eval(), head.coarse.eval(), VIEWS)
+
+
+@pytest.fixture(scope="module")
+def exported(specs: dict[str, GraphSpec], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("graphs")
+    export_graphs(specs, folder)
+    return folder
+
+
+def test_exported_graphs_agree_with_torch(specs: dict[str, GraphSpec], exported: Path) -> None:
+    engine = open_engine("openvino", threads=1)
+    rng = np.random.default_rng(0)
+    for name, spec in specs.items():
+        inputs = {key: rng.uniform(-1, 1, shape).astype(np.float32) for key, shape in spec.inputs.items()}
+        if "weight" in inputs:
+            inputs["weight"] = (inputs["weight"] > 0).astype(np.float32)
+        got = engine.compile(exported / f"{name}.onnx", precision="f32").run(inputs)[spec.output]
+        with torch.no_grad():
+            wanted = spec.module(*(torch.from_numpy(value) for value in inputs.values())).numpy()
+        # weights of nets are stored in float16 (2^-11 relative, averaged over the layers); geometry only rounds float32
+        tolerance = (4e-3 if spec.precision == "net" else 3e-5) * float(np.abs(wanted).max())
+        assert got.shape == wanted.shape, name
+        assert np.abs(got - wanted).max() < tolerance, name
+
+
+def test_large_weights_are_stored_in_half_the_space(specs: dict[str, GraphSpec], exported: Path) -> None:
+    for name, spec in specs.items():
+        count = sum(p.numel() for p in spec.module.parameters())
+        own = (exported / f"{name}.onnx").stat().st_size
+        if spec.precision == "net" and name != "keys":  # `keys` owns the query of `attend` as well
+            assert own < 2.3 * count + 40_000, name
+
+
+class Recorder:
+    """Stands for a compiled graph: keeps its inputs, answers with zeros."""
+
+    def __init__(self, output: str, shape: tuple[int, ...]) -> None:
+        self.output, self.shape = output, shape
+        self.inputs: dict[str, np.ndarray] = {}
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        self.inputs = {name: np.array(value) for name, value in inputs.items()}
+        return {self.output: np.zeros(self.shape, np.float32)}
+
+
+@pytest.fixture
+def live(corpus: Corpus) -> tuple[LiveNetwork, dict[str, Recorder]]:
+    landmarks, controls, looked_at = chosen_vertices(corpus.topology)
+    template = np.asarray(corpus.topology.template * np.float32(1000))
+    basis = np.random.default_rng(0).normal(0, 1, (*template.shape, 4)).astype(np.float32)
+    constants = LiveConstants(
+        ShapePrior(template, basis), template, corpus.topology.triangles, landmarks, controls, looked_at, 5.0, 5.0
+    )
+    voxels = (1, 34, 16, 16, 16)
+    graphs = {
+        "thumbs": Recorder("features", (VIEWS, 16, 30, 40)),
+        "stage": Recorder("volume", voxels),
+        "heat": Recorder("heat", (1, 24, 4096)),
+        "features": Recorder("features", (VIEWS, 16, 56, 48)),
+        "volume": Recorder("volume", (1, 37, 16, 16, 16)),
+        "keys": Recorder("keys", (1, 32, 4096)),
+        "attend": Recorder("controls", (1, len(controls), 3)),
+    }
+    cameras = []
+    for view in range(VIEWS):
+        pose, k = np.eye(4), np.eye(3)
+        pose[:3], k[:2] = corpus.camera_from_world[0, view], corpus.K[0, view]
+        pose[:3, 3] /= 1000
+        cameras.append(Camera(f"c{view}", "s", *corpus.size, k, corpus.distortion[0, view], pose))
+    return LiveNetwork(constants, graphs, cameras, VIEWS), graphs
+
+
+def pictures(corpus: Corpus) -> np.ndarray:
+    return np.stack([corpus.picture(0, view) for view in range(VIEWS)])
+
+
+def test_the_localiser_sees_live_what_it_was_trained_on(corpus: Corpus, live: tuple[LiveNetwork, Any]) -> None:
+    network, graphs = live
+    network._locate(pictures(corpus), np.ones(VIEWS, np.float32))
+    landmarks = chosen_vertices(corpus.topology)[0]
+    trained = stage_sample(corpus, 0, np.arange(VIEWS), landmarks, np.eye(4))
+    np.testing.assert_allclose(graphs["thumbs"].inputs["thumbs"], trained["thumbs"], atol=1e-6)
+    np.testing.assert_allclose(graphs["stage"].inputs["grid"], trained["grid"], atol=1e-5)
+    assert (graphs["stage"].inputs["weight"] != trained["weight"]).mean() < 1e-4  # a voxel on the very edge may round
+
+
+def test_the_head_nets_see_live_what_they_were_trained_on(corpus: Corpus, live: tuple[LiveNetwork, Any]) -> None:
+    from inference.tempeh.live import _Clock
+
+    network, graphs = live
+    rig_from_world = np.linalg.inv(network._world_from_rig)
+    located = Fit(rig_from_world @ corpus.world_from_head[0], np.zeros(4))
+    network._coarse(pictures(corpus), np.ones(VIEWS, np.float32), located, _Clock())
+    controls = chosen_vertices(corpus.topology)[1]
+    points = head_points(np.asarray(corpus.topology.template * np.float32(1000)))
+    rng = np.random.default_rng(0)
+    trained = head_sample(corpus, 0, np.arange(VIEWS), np.eye(4), points, controls, rng)
+    # warpAffine works in 1/32 px: a transform that differs by 1e-12 may move a sample by one of these steps
+    difference = np.abs(graphs["features"].inputs["crops"] - trained["crops"])
+    assert np.percentile(difference, 99) < 0.05
+    np.testing.assert_allclose(graphs["volume"].inputs["grid"], trained["grid"], atol=1e-4)
+    assert (graphs["volume"].inputs["weight"] != trained["weight"]).mean() < 1e-3
+
+
+def test_a_missing_view_counts_nowhere(corpus: Corpus, live: tuple[LiveNetwork, Any]) -> None:
+    network, graphs = live
+    shown, mask = pictures(corpus), np.ones(VIEWS, np.float32)
+    shown[2], mask[2] = 0, 0
+    result = network.run(shown, mask)
+    assert np.isfinite(result.vertices).all()
+    for graph, name in (("stage", "weight"), ("volume", "weight"), ("thumbs", "thumbs"), ("features", "crops")):
+        assert not graphs[graph].inputs[name][2].any(), graph
+        assert graphs[graph].inputs[name][1].any(), graph
+
+
+def test_the_result_is_in_metres_in_the_world(corpus: Corpus, live: tuple[LiveNetwork, Any]) -> None:
+    network, _ = live
+    result = network.run(pictures(corpus), np.ones(VIEWS, np.float32))
+    pose = result.world_from_head.astype(np.float64)
+    local = (result.vertices - pose[:3, 3]) @ pose[:3, :3]
+    assert np.ptp(local, axis=0) == pytest.approx(np.ptp(corpus.topology.template, axis=0), rel=0.2)
+    assert np.linalg.det(pose[:3, :3]) == pytest.approx(1.0, abs=1e-5)
+    assert frames.MM == 1000.0

@@ -1,0 +1,115 @@
+"""Training: it learns, it continues the same curve, it stops on nonsense."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tests.inference.tiny_corpus import tiny_corpus
+
+from inference.tempeh.layout import chosen_vertices, head_points
+from inference.training.dataset import Corpus, read_corpus
+from inference.training.loop import Plan, train
+from inference.training.samples import Batches
+from inference.training.tasks import HeadTask, LocaliserTask
+from streamer.errors import ModelError, TakeError
+
+
+@pytest.fixture(scope="module")
+def corpus() -> Corpus:
+    return tiny_corpus(6)
+
+
+def localiser(corpus: Corpus) -> LocaliserTask:
+    torch.manual_seed(0)
+    return LocaliserTask(corpus, chosen_vertices(corpus.topology)[0])
+
+
+def head(corpus: Corpus, map_only: float) -> HeadTask:
+    torch.manual_seed(0)
+    template = np.asarray(corpus.topology.template * np.float32(1000))
+    return HeadTask(corpus, head_points(template), chosen_vertices(corpus.topology)[1], views=3, map_only=map_only)
+
+
+class Interrupted(Exception):
+    """Stands for a power cut after a checkpoint."""
+
+
+def test_a_training_that_was_stopped_continues_the_same_curve(corpus: Corpus, tmp_path: Path) -> None:
+    plan = Plan(iterations=4, batch=2, every=2, bf16=False)
+    whole = train(localiser(corpus), plan, tmp_path / "whole", lambda *_: None)
+
+    def stop(iteration: int, _: dict[str, float]) -> None:
+        if iteration == 2:
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        train(localiser(corpus), plan, tmp_path / "parts", stop)
+    parts = train(localiser(corpus), plan, tmp_path / "parts", lambda *_: None)
+    for name, value in whole.items():
+        assert torch.equal(value, parts[name]), name
+    curves = [(tmp_path / run / "localiser.curve.jsonl").read_text() for run in ("whole", "parts")]
+    assert curves[0] == curves[1]
+    assert [json.loads(line)["samples"] for line in curves[0].splitlines()] == [4, 8]
+
+
+def test_a_checkpoint_of_another_plan_is_refused(corpus: Corpus, tmp_path: Path) -> None:
+    train(localiser(corpus), Plan(iterations=1, batch=1, every=1), tmp_path, lambda *_: None)
+    with pytest.raises(ModelError, match="another plan"):
+        train(localiser(corpus), Plan(iterations=2, batch=1, every=1), tmp_path, lambda *_: None)
+
+
+def test_the_map_learns_what_the_pictures_show(corpus: Corpus, tmp_path: Path) -> None:
+    curve: list[float] = []
+    plan = Plan(iterations=60, batch=3, every=10, rate=3e-3)
+    train(head(corpus, map_only=1.0), plan, tmp_path, lambda _, figures: curve.append(figures["map_mm"]))
+    # the untrained map is off by the size of the head (about 45 mm an axis); colours tell the place directly
+    assert curve[-1] < 0.6 * curve[0]
+
+
+def test_controls_start_at_the_mean_head(corpus: Corpus) -> None:
+    task = head(corpus, map_only=0.0)
+    rng = np.random.default_rng(0)
+    batch = {name: torch.from_numpy(array)[None] for name, array in task.sample(0, rng).items()}
+    with torch.no_grad():
+        found = task.model.coarse(torch.zeros(1, 3, 16, 56, 48), batch["grid"], batch["weight"])
+    # the prior's expectation on a 16 mm grid with 25 mm spread; towards the walls of the box it is pulled inwards
+    offset = (found[0] - torch.from_numpy(task.controls_mm)).norm(dim=1)
+    assert offset.median() < 8.0
+
+
+def test_nonsense_stops_the_training_and_keeps_the_batch(corpus: Corpus, tmp_path: Path) -> None:
+    task = localiser(corpus)
+    with torch.no_grad():
+        task.model.thumbs.out.bias.fill_(float("nan"))
+    with pytest.raises(ModelError, match="bad_batch"):
+        train(task, Plan(iterations=1, batch=1), tmp_path, lambda *_: None)
+    with np.load(tmp_path / "bad_batch.npz") as kept:
+        assert "thumbs" in kept.files
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_batches_depend_on_seed_and_number_alone(threads: int) -> None:
+    def make(index: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        return {"index": np.float32(index), "noise": rng.normal(size=2).astype(np.float32)}
+
+    def first(count: int, begin: int, workers: int) -> list[dict[str, np.ndarray]]:
+        batches = Batches(make, count=5, batch=2, seed=3, first=begin, threads=workers)
+        try:
+            stream = iter(batches)
+            return [next(stream) for _ in range(count)]
+        finally:
+            batches.close()
+
+    reference, later = first(6, 0, 1), first(4, 2, threads)
+    for one, other in zip(reference[2:], later, strict=True):
+        np.testing.assert_array_equal(one["noise"], other["noise"])
+        np.testing.assert_array_equal(one["index"], other["index"])
+    seen = np.concatenate([batch["index"] for batch in reference[:5]])
+    assert sorted(seen[:5]) == sorted(seen[5:]) == [0, 1, 2, 3, 4]
+
+
+def test_no_takes_no_training(tmp_path: Path) -> None:
+    with pytest.raises(TakeError, match="mien simulate"):
+        read_corpus([tmp_path])
