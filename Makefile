@@ -29,7 +29,7 @@ check: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	@mkdir -p $(OUT)
-	@set -e; for script in benchmarks/bench_*.py; do \
+	@set -e; for script in benchmarks/*.py; do \
 	    echo "== $$script"; $(BIN)/python $$script | tee $(OUT)/$$(basename $$script .py).json; done
 
 lock: $(VENV)/.dev

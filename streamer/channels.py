@@ -21,7 +21,7 @@ class Channel:
     publishers: tuple[Role, ...]
     """Processes that publish it."""
     delivery: Delivery
-    """What live consumers want: `latest` may skip, `every` may not, `state` is repeated each second for late joiners."""
+    """What live consumers want: `latest` may skip, `every` may not, `state` is repeated each second."""
     recorded: bool
     """Whether a take holds it."""
 

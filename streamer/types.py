@@ -225,13 +225,15 @@ class Topology:
             _freeze(value)
             object.__setattr__(self, name, value)
             digest.update(repr(value.shape).encode() + value.tobytes())
-        for index, count, what in ((self.triangles, self.vertex_count, "vertex"), (self.uv_triangles, len(self.uv), "uv")):
+        indices = ((self.triangles, self.vertex_count, "vertex"), (self.uv_triangles, len(self.uv), "uv"))
+        for index, count, what in indices:
             if index.size and (index.min() < 0 or index.max() >= count):
                 raise ModelError(f"topology '{self.name}': a triangle names {what} {index.max()} of {count}")
         regions = {key: np.array(value, np.int32) for key, value in sorted(self.regions.items())}
         for key, value in regions.items():
             if value.size and (value.min() < 0 or value.max() >= self.vertex_count):
-                raise ModelError(f"topology '{self.name}': region '{key}' names vertex {value.max()} of {self.vertex_count}")
+                count = self.vertex_count
+                raise ModelError(f"topology '{self.name}': region '{key}' names vertex {value.max()} of {count}")
             _freeze(value)
             digest.update(key.encode() + value.tobytes())
         object.__setattr__(self, "regions", regions)

@@ -63,7 +63,7 @@ def pure_core(path: PurePosixPath, text: str, tree: ast.Module) -> Iterator[str]
 
 def light_cli(path: PurePosixPath, text: str, tree: ast.Module) -> Iterator[str]:
     """The command line starts in no time: rooms import what is heavy inside their handlers."""
-    if path.name != "cli.py":
+    if path.name != "cli.py" or len(path.parts) != 2:
         return
     for line, name in _imports(_at_import_time(tree)):
         if name not in CLI_MAY_IMPORT and name.partition(".")[0] not in sys.stdlib_module_names:
@@ -98,13 +98,25 @@ def quiet(path: PurePosixPath, text: str, tree: ast.Module) -> Iterator[str]:
 
 
 def no_swallowing(path: PurePosixPath, text: str, tree: ast.Module) -> Iterator[str]:
-    """No handler takes everything, unless it raises again."""
+    """No handler takes everything, unless it raises again or hands the error on; to log it is not to hand it on."""
     for node in ast.walk(tree):
         if not isinstance(node, ast.ExceptHandler):
             continue
         broad = node.type is None or ast.unparse(node.type) in {"Exception", "BaseException"}
-        if broad and not any(isinstance(inner, ast.Raise) for inner in ast.walk(node)):
+        if broad and not any(isinstance(inner, ast.Raise) for inner in ast.walk(node)) and not _hands_on(node):
             yield f"{path}:{node.lineno}: `except` takes everything and keeps it"
+
+
+def _hands_on(handler: ast.ExceptHandler) -> bool:
+    pending: list[ast.AST] = list(handler.body)
+    while pending:
+        node = pending.pop()
+        if isinstance(node, ast.Call) and ast.unparse(node.func).startswith(("log", "print", "warnings.")):
+            continue
+        if isinstance(node, ast.Name) and node.id == handler.name:
+            return True
+        pending.extend(ast.iter_child_nodes(node))
+    return False
 
 
 RULES: tuple[Rule, ...] = (sizes, pure_core, light_cli, no_pickle, quiet, no_swallowing)
