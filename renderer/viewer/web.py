@@ -5,15 +5,18 @@ import io
 import logging
 from typing import Any
 
+import cv2
 import numpy as np
 
 from renderer.config import ViewConfig
 from renderer.viewer.controls import shown_cameras
 from renderer.viewer.figures import Figures
 from renderer.viewer.hud import hud_text
+from renderer.viewer.layout import mosaic
+from renderer.viewer.overlay import OverlayRenderer
 from renderer.viewer.presenter import reduction
 from renderer.viewer.state import ViewState
-from streamer.errors import MissingExtra, TransportError, WireError
+from streamer.errors import GraphicsError, MissingExtra, TransportError, WireError
 from streamer.geometry import inverse_rigid
 from streamer.pixels import decode_pixels
 from streamer.types import F64, U8, Camera, Frame, MeshFrame, Topology
@@ -24,7 +27,7 @@ _MESH_S = 1 / 20
 _PICTURE_S = 1 / 4
 _FIGURES_S = 1 / 2
 _PICTURE_WIDTH = 320
-_SKIN = (201, 158, 134)
+_SKIN = (214, 156, 128)
 _FRUSTUM_M = 0.06
 _LINE_M = 0.0012
 
@@ -50,16 +53,20 @@ class WebView:
         logging.getLogger("websockets.server").setLevel(logging.CRITICAL)
         with _quiet():
             self._server: Any = viser.ViserServer(host=_HOST, port=view.web_port, label="Mien", verbose=False)
+        self._overlay: OverlayRenderer | None = None
         self.port = int(self._server.get_port())
         if self.port != view.web_port:  # viser takes the next free one without a word
             self.close()
             raise TransportError(f"port {view.web_port} is in use; choose another: --set view.web_port=PORT")
+        self._overlay, self._trouble = _open_overlay()
         self._count = view.cameras
         self._mesh_handle: Any = None
         self._mesh: MeshFrame | None = None
         self._topology: Topology | None = None
         self._cameras: tuple[Camera, ...] = ()
         self._frusta: dict[str, Any] = {}
+        self._pictures: dict[str, U8] = {}
+        self._drawn: MeshFrame | None = None
         self._sent: dict[str, Frame] = {}
         self._due_s = {"mesh": 0.0, "pictures": 0.0, "figures": 0.0}
         self._furnish()
@@ -71,14 +78,19 @@ class WebView:
         server.scene.set_background_image(_backdrop(), format="jpeg", jpeg_quality=95)
         server.scene.configure_default_lights(enabled=False)
         for name, colour, strength, towards in (
-            ("key", (255, 238, 218), 2.6, (-0.6, 0.65, 0.75)),
-            ("fill", (190, 212, 255), 0.8, (0.9, 0.1, 0.5)),
+            ("key", (255, 236, 214), 3.4, (-0.6, 0.65, 0.75)),
+            ("fill", (190, 212, 255), 1.0, (0.9, 0.1, 0.5)),
             ("rim", (205, 228, 255), 2.0, (0.5, 0.5, -0.8)),
         ):
             server.scene.add_light_directional(f"/light/{name}", color=colour, intensity=strength, position=towards)
         sky, ground = (176, 190, 214), (92, 74, 62)
-        server.scene.add_light_hemisphere("/light/sky", sky_color=sky, ground_color=ground, intensity=0.9)
+        server.scene.add_light_hemisphere("/light/sky", sky_color=sky, ground_color=ground, intensity=1.5)
         self._figures = server.gui.add_markdown("waiting for a mesh")
+        with server.gui.add_folder("Pictures"):
+            if self._trouble:
+                server.gui.add_markdown(f"without the mesh: {self._trouble}")
+            empty = np.full((60, 320, 3), 24, np.uint8)
+            self._mosaic = server.gui.add_image(empty, format="jpeg", jpeg_quality=85)
         with server.gui.add_folder("Show"):
             self._wire = server.gui.add_checkbox("Wire frame", False)
             self._show_cameras = server.gui.add_checkbox("Cameras", True)
@@ -109,6 +121,7 @@ class WebView:
             sent = self._send_mesh(state)
         if self._due("pictures", now_s, _PICTURE_S):
             self._send_cameras(state)
+            self._send_mosaic(state)
         if self._due("figures", now_s, _FIGURES_S):
             self._figures.content = figures_markdown(state.figures(now_ns))
         return sent
@@ -140,14 +153,14 @@ class WebView:
         middle = (low + high) / 2
         cameras = () if state.calibration is None else state.calibration.cameras
         away = [float(np.linalg.norm(camera.centre_world - middle)) for camera in cameras]
-        # Behind the ring of cameras and above it, so that the head stands between their pictures.
-        distance = max(1.45 * float(np.median(away)) if away else 0.0, 0.9)
-        way = np.array([0.30, 0.55, 1.0])
+        # Inside the ring of cameras: none stands in the way, and they come into sight by zooming out.
+        distance = 0.8 * float(np.median(away)) if away else 0.9
+        way = np.array([0.34, 0.14, 1.0])
         way *= distance / np.linalg.norm(way)
         camera = self._server.initial_camera
         camera.look_at = tuple(middle.tolist())
         camera.position = tuple((middle + way).tolist())
-        camera.fov = 0.55
+        camera.fov = 2.4 * float(np.arctan((high[1] - low[1]) / distance / 2)) + 0.1
         for client in self._server.get_clients().values():
             client.camera.look_at, client.camera.position = camera.look_at, camera.position
         self._server.scene.add_grid(
@@ -171,7 +184,25 @@ class WebView:
             except WireError:
                 state.refuse("picture")
                 continue
+            self._pictures[camera_id] = picture
             self._frusta[camera_id].image = picture
+            self._drawn = None
+
+    def _send_mosaic(self, state: ViewState) -> None:
+        """One picture of all pictures, with the mesh over each where OpenGL is there."""
+        mesh, topology = state.mesh, state.topology
+        shown = [camera for camera in self._cameras if camera.id in self._pictures]
+        if not shown or mesh is None or topology is None or mesh is self._drawn:
+            return
+        self._drawn = mesh
+        height, rects = mosaic([camera.width / camera.height for camera in shown], 2 * _PICTURE_WIDTH)
+        page = np.full((height, 2 * _PICTURE_WIDTH, 3), 24, np.uint8)
+        for camera, rect in zip(shown, rects, strict=True):
+            picture = np.asarray(cv2.resize(self._pictures[camera.id], (rect.width, rect.height)), np.uint8)
+            if self._overlay is not None:
+                picture = self._overlay.draw(picture, camera, mesh.vertices, topology)
+            page[rect.y : rect.y + rect.height, rect.x : rect.x + rect.width] = picture
+        self._mosaic.image = page
 
     def _place_cameras(self, cameras: tuple[Camera, ...]) -> None:
         unchanged = len(cameras) == len(self._cameras) and all(
@@ -184,6 +215,7 @@ class WebView:
         for handle in self._frusta.values():
             handle.remove()
         self._sent.clear()
+        self._pictures.clear()
         self._frusta = {
             camera.id: self._server.scene.add_camera_frustum(
                 f"/cameras/{camera.id}",
@@ -205,6 +237,16 @@ class WebView:
         """Stop serving."""
         with _quiet():
             self._server.stop()
+        if self._overlay is not None:
+            self._overlay.close()
+
+
+def _open_overlay() -> tuple[OverlayRenderer | None, str]:
+    """A renderer for the pictures, or why there is none: the page needs no OpenGL here, only its pictures do."""
+    try:
+        return OverlayRenderer(), ""
+    except GraphicsError as error:
+        return None, str(error)
 
 
 def _quiet() -> contextlib.redirect_stdout[io.StringIO]:
