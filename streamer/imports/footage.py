@@ -3,7 +3,8 @@
 import heapq
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -13,6 +14,7 @@ import av
 import numpy as np
 
 from streamer.config import SyncConfig
+from streamer.config_text import to_toml
 from streamer.errors import TakeError
 from streamer.pixels import encode_pixels
 from streamer.takes.layout import LOCK
@@ -172,13 +174,13 @@ def write_footage(
         with TakeWriter(
             scratch,
             calibration=calibration,
-            config_text="",
+            config_text=to_toml({"sync": sync}),
             show=storage.show,
             slate=storage.slate,
             take=storage.take,
             sync=sync,
-        ) as writer:
-            streams = [_frames(item, storage) for item in footage]
+        ) as writer, ExitStack() as stack:
+            streams = [stack.enter_context(closing(_frames(item, storage))) for item in footage]
             for done, frame in enumerate(heapq.merge(*streams, key=lambda frame: frame.exposure_time_ns), 1):
                 writer.write("frame", frame, frame.exposure_time_ns)
                 if on_progress is not None:
@@ -190,26 +192,27 @@ def write_footage(
             shutil.rmtree(scratch)
 
 
-def _frames(item: Footage, storage: Storage) -> Iterator[Frame]:
+def _frames(item: Footage, storage: Storage) -> Generator[Frame, None, None]:
     number = -1
-    for number, pixels in enumerate(_decode(item.path)):
-        if number >= len(item.times_ns):
-            break
-        encoding, data = encode_pixels(pixels, storage.encoding, storage.quality)
-        yield Frame(
-            camera=item.camera,
-            frame_id=item.frame_ids[number],
-            counter=number,
-            sequence=number,
-            exposure_time_ns=item.times_ns[number],
-            clock=storage.clock,
-            receive_time_ns=0,
-            publish_time_ns=0,
-            width=pixels.shape[1],
-            height=pixels.shape[0],
-            encoding=encoding,
-            data=data,
-        )
+    with closing(_decode(item.path)) as pictures:
+        for number, pixels in enumerate(pictures):
+            if number >= len(item.times_ns):
+                break
+            encoding, data = encode_pixels(pixels, storage.encoding, storage.quality)
+            yield Frame(
+                camera=item.camera,
+                frame_id=item.frame_ids[number],
+                counter=number,
+                sequence=number,
+                exposure_time_ns=item.times_ns[number],
+                clock=storage.clock,
+                receive_time_ns=0,
+                publish_time_ns=0,
+                width=pixels.shape[1],
+                height=pixels.shape[0],
+                encoding=encoding,
+                data=data,
+            )
     if number + 1 != len(item.times_ns):
         raise TakeError(
             f"{item.path}: {number + 1} pictures could be decoded, {len(item.times_ns)} have times; the video "
@@ -217,7 +220,7 @@ def _frames(item: Footage, storage: Storage) -> Iterator[Frame]:
         )
 
 
-def _decode(path: Path) -> Iterator[U8]:
+def _decode(path: Path) -> Generator[U8, None, None]:
     """Yield the pictures as (H, W, 3) RGB."""
     try:
         with av.open(str(path)) as container:

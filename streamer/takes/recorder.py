@@ -9,7 +9,7 @@ from pathlib import Path
 
 from streamer.channels import CHANNELS
 from streamer.config import BusConfig, RecordConfig, SyncConfig
-from streamer.errors import TakeError
+from streamer.errors import MienError, TakeError
 from streamer.processes import HealthBeat, Vitals
 from streamer.takes.layout import new_take_path, take_number
 from streamer.takes.writer import TakeWriter, topic_of
@@ -45,7 +45,8 @@ class Intake:
         self._limit = limit_bytes
         self._items: deque[Item] = deque()
         self._ready = threading.Condition()
-        self._closed = False
+        self.closed = False
+        """Whether nothing more is let in."""
         self.waiting_bytes = 0
         """What waits now."""
 
@@ -53,7 +54,7 @@ class Intake:
         """Add a message; returns False if there is no room for it."""
         weight = _weight(item[1])
         with self._ready:
-            if self._closed or self.waiting_bytes + weight > self._limit:
+            if self.closed or self.waiting_bytes + weight > self._limit:
                 return False
             self._items.append(item)
             self.waiting_bytes += weight
@@ -63,7 +64,7 @@ class Intake:
     def get(self, timeout_s: float) -> Item | None:
         """Take the oldest message, None if none came within the time."""
         with self._ready:
-            if not self._items and not self._closed:
+            if not self._items and not self.closed:
                 self._ready.wait(timeout_s)
             if not self._items:
                 return None
@@ -74,14 +75,14 @@ class Intake:
     def close(self) -> None:
         """Let nothing more in; what waits can still be taken."""
         with self._ready:
-            self._closed = True
+            self.closed = True
             self._ready.notify_all()
 
     @property
     def done(self) -> bool:
         """Whether it is closed and empty."""
         with self._ready:
-            return self._closed and not self._items
+            return self.closed and not self._items
 
 
 class Ledger:
@@ -117,7 +118,7 @@ class _Disk(threading.Thread):
 
     def __init__(self, writer: TakeWriter, intake: Intake, idle_s: float) -> None:
         super().__init__(name="take-writer", daemon=True)
-        self.failure: TakeError | None = None
+        self.failure: MienError | None = TakeError("the writing thread broke; its trace is on standard error")
         self._writer, self._intake, self._idle_s = writer, intake, idle_s
 
     def run(self) -> None:
@@ -128,8 +129,10 @@ class _Disk(threading.Thread):
                     self._writer.flush()
                 else:
                     self._writer.write(*item)
-        except TakeError as error:
+            self.failure = None
+        except MienError as error:
             self.failure = error
+        finally:
             self._intake.close()
 
 
@@ -152,7 +155,8 @@ class _Recorder:
         if self.writer is None and isinstance(message, Calibration):
             self._open(message)
         if not self.intake.put((channel, message, now)):
-            self.ledger.count(topic_of(channel, message).name, "queue-full")
+            reason = "not-written" if self.intake.closed else "queue-full"
+            self.ledger.count(topic_of(channel, message).name, reason)
 
     def _open(self, calibration: Calibration) -> None:
         self.writer = TakeWriter(
@@ -189,16 +193,19 @@ class _Recorder:
             return
         self.disk.join()
         while (item := self.intake.get(0.0)) is not None:
-            self.ledger.count(topic_of(item[0], item[1]).name, "disk-full")
+            self.ledger.count(topic_of(item[0], item[1]).name, "not-written")
         for reason, number in self.refused.items():
             self.ledger.count("refused", reason, number)
         for topic, reasons in self.ledger.counts.items():
             for reason, number in reasons.items():
                 self.writer.count_drop(topic, reason, number)
-        if self.disk.failure is not None:
-            self.writer.rewrite_ledger()
-            raise self.disk.failure
-        self.writer.close(stopped)
+        failure = self.disk.failure
+        if failure is None:
+            self.writer.close(stopped)
+            return
+        self.writer.close(str(failure))
+        self.writer.rewrite_ledger()
+        raise failure
 
 
 def run_record(
@@ -213,10 +220,10 @@ def run_record(
 ) -> Path:
     """Record a take until told to stop.
 
-    The take begins with the first calibration message; what arrives before it waits in memory and is recorded too. What
+    The take begins with the first calibration message; what arrives before waits in memory and is recorded too. What
     cannot be taken is counted by topic and reason in the take's ledger: `lost-on-bus` (gaps in a node's numbering),
-    `queue-full` (the disk was too slow), `disk-full`; under `refused`, what arrived and was not sound (frames among
-    it are in `lost-on-bus` of their camera as well).
+    `queue-full` (the disk was too slow), `disk-full`, `not-written` (received when the disk had failed); and under
+    `refused` what arrived unsound (frames among it are in `lost-on-bus` of their camera as well).
 
     Args:
         record: where and how.

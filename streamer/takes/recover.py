@@ -13,6 +13,7 @@ from streamer.config import SyncConfig
 from streamer.errors import CalibrationError, TakeError, WireError
 from streamer.takes.carve import Found, carve
 from streamer.takes.disk import AppendFile, replace_file, sync_folder
+from streamer.takes.index import TakeFile
 from streamer.takes.layout import (
     CALIBRATION,
     CONFIG,
@@ -67,9 +68,8 @@ def recover_take(path: Path, on_progress: Progress | None = None) -> Report:
     lock = TakeLock(path)
     try:
         sweep(path)
-        before = verify_take(path)
-        if before.ok:
-            return before
+        if _is_whole(path):
+            return verify_take(path)
         _repair(path, on_progress)
     except OSError as error:
         sweep(path)
@@ -79,6 +79,17 @@ def recover_take(path: Path, on_progress: Progress | None = None) -> Report:
     finally:
         lock.release()
     return verify_take(path)
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether there is nothing to do; a take that was not closed is not read for that."""
+    try:
+        state = read_info(path).state
+    except TakeError as error:
+        if "schema" in str(error):
+            raise
+        return False
+    return state != "recording" and verify_take(path).ok
 
 
 def _repair(path: Path, on_progress: Progress | None) -> None:
@@ -119,44 +130,57 @@ def _repair(path: Path, on_progress: Progress | None) -> None:
 
 def _salvage(file: Path, known: FileInfo | None) -> _Salvage:
     """Rewrite a file with every whole message of it, unless it is whole."""
-    whole = not check_file(file)
-    messages: Counter[str] = Counter()
+    if not check_file(file):
+        return _keep(file)
     lost: Counter[str] = Counter()
-    calibration: Calibration | None = None
-    fresh = None if whole else AppendFile(file.with_name(f".{file.name}.partial"))
+    fresh = AppendFile(file.with_name(f".{file.name}.partial"))
     try:
-        mcap = None if fresh is None else McapFile(fresh, CHUNK_BYTES)
-        for item in carve(file):
-            if not isinstance(item, Found):
-                lost[item.channel] += 1
-                continue
-            try:
-                channel, message = decode(item.parts)
-            except WireError:  # its checksum is right, so it was written by something that is not this Mien
-                lost["message"] += 1
-                continue
-            topic = topic_of(channel, message)
-            messages[topic.name] += 1
-            if isinstance(message, Calibration) and calibration is None:
-                calibration = message
-            if mcap is not None:
-                mcap.add(topic, item.keys, message.sequence if isinstance(message, Frame) else 0, item.parts)
-        if mcap is not None and fresh is not None:
-            mcap.finish()
-            fresh.sync()
+        messages, calibration = _copy(file, fresh, lost)
+        fresh.sync()
     finally:
-        if fresh is not None:
-            fresh.close()
+        fresh.close()
     if known is not None:  # what left no trace at all, beyond what was seen to be broken
         lost["message"] += max(known.messages - messages.total() - lost.total(), 0)
-    if fresh is not None:
-        if problems := check_file(fresh.path):
-            raise TakeError(
-                f"{file}: the new file reads back wrong ({problems[0]}); the old one stands, check this disk"
-            )
-        os.replace(fresh.path, file)
-        sync_folder(file.parent)
+    if problems := check_file(fresh.path):
+        raise TakeError(f"{file}: the new file reads back wrong ({problems[0]}); the old one stands, check this disk")
+    os.replace(fresh.path, file)
+    sync_folder(file.parent)
     return _Salvage(FileInfo(file.name, file.stat().st_size, messages.total()), messages, lost, calibration)
+
+
+def _keep(file: Path) -> _Salvage:
+    """Take a whole file as it is."""
+    reader = TakeFile(file, FileInfo(file.name, file.stat().st_size, 0))
+    topics = reader.index(0)
+    messages = {topic: len(entries) for topic, entries in topics.items()}
+    states = topics.get("calibration")
+    first = None if states is None else reader.message(int(states[0]["offset"]), int(states[0]["size"]))[1]
+    reader.close()
+    info = FileInfo(file.name, file.stat().st_size, sum(messages.values()))
+    return _Salvage(info, messages, {}, first if isinstance(first, Calibration) else None)
+
+
+def _copy(file: Path, fresh: AppendFile, lost: Counter[str]) -> tuple[Counter[str], Calibration | None]:
+    """Write every whole message of a file into a new one; count the others into `lost`."""
+    mcap = McapFile(fresh, CHUNK_BYTES)
+    messages: Counter[str] = Counter()
+    calibration: Calibration | None = None
+    for item in carve(file):
+        if not isinstance(item, Found):
+            lost[item.channel] += 1
+            continue
+        try:
+            channel, message = decode(item.parts)
+        except WireError:  # its checksum is right, so it was written by something that is not this Mien
+            lost["message"] += 1
+            continue
+        topic = topic_of(channel, message)
+        messages[topic.name] += 1
+        if isinstance(message, Calibration) and calibration is None:
+            calibration = message
+        mcap.add(topic, item.keys, message.sequence if isinstance(message, Frame) else 0, item.parts)
+    mcap.finish()
+    return messages, calibration
 
 
 def _restore_texts(path: Path, old: TakeInfo | None, found: list[Calibration], lost: Counter[str]) -> None:

@@ -22,9 +22,11 @@ from streamer.errors import TakeError, TransportError
 from streamer.live import free_ports
 from streamer.takes import open_take
 from streamer.takes.carve import Found, carve
+from streamer.takes.disk import AppendFile
 from streamer.takes.recorder import Intake, Ledger, run_record
 from streamer.takes.recover import recover_take
 from streamer.takes.replay import Shift, run_replay
+from streamer.takes.verify import verify_take
 from streamer.transport import Publisher, Subscriber, endpoint_for
 from streamer.types import Frame, Health
 from streamer.wire import decode
@@ -236,6 +238,39 @@ def test_a_disk_that_fills_up_ends_the_take_cleanly(tmp_path: Path, monkeypatch:
     assert "less than record.min_free_gb = 1 GB free; the take is closed and whole" in str(call.error)
     with open_take(path) as take:
         assert "min_free_gb" in take.info.stopped
+
+
+def test_a_disk_that_breaks_is_reported_and_every_message_accounted_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, bus = tmp_path / "take", _bus()
+    original = AppendFile._write_some
+
+    def limited(file: AppendFile, data: memoryview) -> int:
+        if file.size + len(data) > 30_000:
+            raise OSError(28, "No space left on device")
+        return original(file, data)
+
+    monkeypatch.setattr(AppendFile, "_write_some", limited)
+    with Publisher(endpoint_for(bus, "node"), ring_slots=64) as node, _recording(path, bus) as call:
+        _greet(path, node)
+        sent = 0
+        for number in range(200):
+            node.send("frame", frame("left", number, 3000))
+            sent += 1
+            if number % 10 == 9:
+                time.sleep(0.005)
+            if not call.running:
+                break
+        _until(lambda: not call.running, "the recorder stops by itself")
+    assert "No space left on device; the take is closed" in str(call.error)
+    assert verify_take(path).ok
+    with open_take(path) as take:
+        lost = take.info.drops["frame/left"]
+        assert 0 < take.frame_count < 12
+        # What was sent after the disk broke may have stayed in the socket; all that was received is accounted for.
+        assert take.frame_count + sum(lost.values()) <= sent
+        assert [got.sequence for got in take.frames("left")] == list(range(take.frame_count))
 
 
 def test_record_replay_record_is_identical(tmp_path: Path) -> None:
