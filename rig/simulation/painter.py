@@ -193,6 +193,10 @@ class Painter:
 
     def wear(self, surface: Surface, light: Light) -> None:
         """Set skin, eyes, cloth and light for the pictures to come."""
+        with self.context:
+            self._wear(surface, light)
+
+    def _wear(self, surface: Surface, light: Light) -> None:
         if self._skin is not None:
             self._skin.release()
         rows = np.ascontiguousarray(surface.texture[::-1])
@@ -223,6 +227,10 @@ class Painter:
         Returns:
             (cameras, height, width, 4) RGBA; alpha 0 where the background shows. A fresh array.
         """
+        with self.context:  # another stage or a viewer may have made its own context current in this thread
+            return self._paint(vertices, torso_from_stage, cameras)
+
+    def _paint(self, vertices: F32, torso_from_stage: NDArray[np.floating], cameras: Sequence[Camera]) -> U8:
         normals = vertex_normals(vertices, self.head.triangles)
         torso = self._torso @ torso_from_stage[:3, :3].T + torso_from_stage[:3, 3]
         torso_normals = self._torso_normals @ torso_from_stage[:3, :3].T

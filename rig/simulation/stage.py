@@ -77,16 +77,15 @@ class Studio:
     def __init__(self, width: int, height: int, cameras: int, seed: int) -> None:
         """Make the painter for pictures of `width` x `height` px."""
         self._painter = Painter(load_head(), width, height, cameras)
-        self._rng = np.random.default_rng([seed, 0x5E7])
-        self._noise = noise_tile(self._rng)
+        self._noise = noise_tile(np.random.default_rng([seed, 0x5E7]))
         self._levels: dict[float, NDArray[np.int8]] = {}
 
     def dress(self, person: Person) -> None:
         """Set the appearance for the pictures to come."""
         self._painter.wear(person.look.surface, person.look.light)
 
-    def shoot(self, person: Person, stage_set: Set, moment: Moment) -> tuple[list[U8], F32]:
-        """Paint one instant.
+    def shoot(self, person: Person, stage_set: Set, moment: Moment, rng: np.random.Generator) -> tuple[list[U8], F32]:
+        """Paint one instant; the noise of the sensors is drawn from `rng`.
 
         Returns:
             One (H, W, 3) RGB picture per camera, and the true skin vertices (N, 3), world, metres.
@@ -99,7 +98,7 @@ class Studio:
         torso = _torso_pose(moment.world_from_head)
         rgba = self._painter.paint(shown, torso, stage_set.calibration.cameras)
         pictures = [
-            expose(rgba[i], background, sensor, self._grain(sensor.noise_dn), self._offset(background.size))
+            expose(rgba[i], background, sensor, self._grain(sensor.noise_dn), self._offset(background.size, rng))
             for i, (background, sensor) in enumerate(zip(stage_set.backgrounds, stage_set.sensors, strict=True))
         ]
         return pictures, vertices[: head.skin_count]
@@ -112,8 +111,8 @@ class Studio:
             self._levels[level] = np.clip(np.round(self._noise * level), -127, 127).astype(np.int8)
         return self._levels[level]
 
-    def _offset(self, size: int) -> int:
-        return int(self._rng.integers(len(self._noise) - size))
+    def _offset(self, size: int, rng: np.random.Generator) -> int:
+        return int(rng.integers(len(self._noise) - size))
 
     def close(self) -> None:
         """Release the GL context."""
@@ -149,6 +148,7 @@ class Stage:
             tuple(studio_background(config.width, config.height, float(shade)) for shade in shades),
             (clean_sensor(NOISE_DN * config.noise),) * config.cameras,
         )
+        self._rng = rng
         self._performance = Performance(config.seed, self.topology.units)
         self._studio = Studio(config.width, config.height, config.cameras, config.seed)
         self._studio.dress(self._person)
@@ -160,7 +160,7 @@ class Stage:
             Camera id to (H, W, 3) RGB picture, and the true mesh, its ids and times 0 for the caller to fill.
         """
         moment = self._performance.at(time_s)
-        pictures, vertices = self._studio.shoot(self._person, self._set, moment)
+        pictures, vertices = self._studio.shoot(self._person, self._set, moment, self._rng)
         truth = MeshFrame(
             frame_id=0,
             exposure_time_ns=0,

@@ -82,7 +82,7 @@ class WideWorld:
         self._studio.dress(person)
         for _ in range(frames):
             moment = random_moment(rng, load_head().units)
-            pictures, vertices = self._studio.shoot(person, stage_set, moment)
+            pictures, vertices = self._studio.shoot(person, stage_set, moment, rng)
             for picture in pictures:
                 if rng.random() < 0.12:
                     _occlude(rng, picture)
