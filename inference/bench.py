@@ -1,0 +1,133 @@
+"""`mien bench model`: what a mesh costs on this machine, one after the other and with the stages overlapping."""
+
+import resource
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+
+from inference.engines import Precision
+from inference.model_store import ModelFiles
+from inference.reconstruct import NetworkFactory, Reconstructor, live_network
+from inference.reprocess import reconstruct_all
+from streamer.errors import ConfigError, EngineError
+from streamer.geometry import look_at
+from streamer.pixels import encode_pixels
+from streamer.types import Calibration, Camera, Frame, FrameSet
+
+DISTINCT_SETS = 4
+"""Different frame sets that are shown in turn: caches see no single picture again and again."""
+
+
+@dataclass(frozen=True, slots=True)
+class BenchOptions:
+    """What to measure."""
+
+    engine: str = "openvino"
+    """Name of the engine."""
+    precision: Precision = "f32"
+    """Of the model's `net` graphs."""
+    threads: int = 0
+    """Threads of the engine; 0: all cores."""
+    views: int = 8
+    """Cameras."""
+    width: int = 640
+    """Width of their pictures, px."""
+    height: int = 480
+    """Height of their pictures, px."""
+    meshes: int = 60
+    """Meshes per measurement."""
+
+
+def stand_in_rig(options: BenchOptions) -> Calibration:
+    """Return cameras on a ring of 1 m that look at its middle."""
+    cameras = []
+    for i in range(options.views):
+        angle = 2 * np.pi * i / options.views
+        K = np.array(
+            [[1.6 * options.height, 0, options.width / 2], [0, 1.6 * options.height, options.height / 2], [0, 0, 1]]
+        )
+        pose = look_at(np.array([np.sin(angle), 0.15, np.cos(angle)]), np.zeros(3))
+        cameras.append(Camera(f"cam_{i}", str(i), options.width, options.height, K, np.zeros(5), pose))
+    return Calibration(tuple(cameras), "bench")
+
+
+def stand_in_sets(options: BenchOptions) -> list[FrameSet]:
+    """Return frame sets of smooth noise as JPEG: as costly to decode as real pictures."""
+    random = np.random.default_rng(0)
+    sets = []
+    for number in range(DISTINCT_SETS):
+        members = {}
+        for i in range(options.views):
+            coarse = random.integers(0, 256, (options.height // 8, options.width // 8, 3), np.uint8)
+            rgb = cv2.resize(coarse, (options.width, options.height), interpolation=cv2.INTER_CUBIC)
+            encoding, data = encode_pixels(np.asarray(rgb, np.uint8), "jpeg")
+            time_ns = number * 33_333_333
+            members[f"cam_{i}"] = Frame(
+                f"cam_{i}", number, number, number, time_ns, "host", time_ns, time_ns,
+                options.width, options.height, encoding, data,
+            )  # fmt: skip
+        sets.append(FrameSet(number, members, {}, 0, "cam_0", 0))
+    return sets
+
+
+def bench_model(
+    model: ModelFiles, options: BenchOptions, *, network: NetworkFactory = live_network
+) -> dict[str, Any]:
+    """Measure a model.
+
+    Args:
+        model: the model.
+        options: what to measure.
+        network: makes the network.
+
+    Returns:
+        `cpu_s_per_mesh` and `wall_s_per_mesh` of one mesh after the other (median wall), `meshes_per_s` with the
+        stages overlapping, `overlap_gain` = that rate times the mean wall time, `stages_ms` (medians),
+        `peak_memory_mb` of this process, `engine`, `precision`, `views`, `model`.
+
+    Raises:
+        ConfigError: fewer than one view or mesh.
+        EngineError: the engine cannot run here, or a set fails.
+    """
+    if options.views < 1 or options.meshes < 1:
+        raise ConfigError(f"--views {options.views} --meshes {options.meshes}: both must be 1 or more")
+    sets = stand_in_sets(options)
+    with Reconstructor(
+        model, stand_in_rig(options), options.engine, options.precision, options.threads, network=network
+    ) as reconstructor:
+        for frame_set in sets:
+            reconstructor(frame_set)
+        walls, stages = [], []
+        cpu_start = time.process_time()
+        for number in range(options.meshes):
+            start = time.perf_counter()
+            stages.append(reconstructor(sets[number % len(sets)]).stages_ns)
+            walls.append(time.perf_counter() - start)
+        cpu_s = (time.process_time() - cpu_start) / options.meshes
+        start = time.perf_counter()
+        outcomes = list(reconstruct_all(_in_turn(sets, options.meshes), reconstructor))
+        rate = options.meshes / (time.perf_counter() - start)
+        failed = [outcome.error for outcome in outcomes if outcome.error is not None]
+        if failed:
+            raise EngineError(f"model '{model.name}': {len(failed)} sets failed, the first: {failed[0]}") from failed[0]
+        precision = reconstructor.precision
+    return {
+        "model": model.name,
+        "engine": options.engine,
+        "precision": precision,
+        "views": options.views,
+        "cpu_s_per_mesh": round(cpu_s, 5),
+        "wall_s_per_mesh": round(float(np.median(walls)), 5),
+        "meshes_per_s": round(rate, 3),
+        "overlap_gain": round(rate * float(np.mean(walls)), 3),
+        "stages_ms": {name: round(float(np.median([s[name] for s in stages])) / 1e6, 3) for name in stages[0]},
+        "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+    }
+
+
+def _in_turn(sets: list[FrameSet], count: int) -> Iterator[FrameSet]:
+    return (sets[number % len(sets)] for number in range(count))

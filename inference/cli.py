@@ -1,0 +1,282 @@
+"""The mind's verbs: infer, reprocess, evaluate, train, model, bench. Modules are imported when a verb runs."""
+
+import argparse
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from streamer.errors import ConfigError, MissingExtra
+
+if TYPE_CHECKING:
+    from inference.model_store import ModelFiles
+
+Handler = Callable[[argparse.Namespace], int]
+
+
+def add_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]", common: argparse.ArgumentParser) -> None:
+    """Add the verbs of this room.
+
+    `reprocess --overlay` draws with `args.overlay_take(take, video) -> pictures`, which the composition root supplies:
+    this room knows no renderer.
+
+    Args:
+        verbs: where verbs are added.
+        common: parent parser with --config, --set and --json.
+    """
+    _add_runs(verbs, common)
+    _add_train(verbs, common)
+    model = verbs.add_parser("model", help="models: list and check", description="models: list and check")
+    models = model.add_subparsers(dest="what", metavar="WHAT", required=True)
+    _add(models, common, "list", _model_list, "models that ship with Mien, and their figures", "mien model list")
+    check = _add(models, common, "check", _model_check, "check a model's parts, and compile it", "mien model check")
+    check.add_argument("model", nargs="?", metavar="MODEL", help="name or folder (default: inference.model)")
+    check.add_argument("--no-compile", action="store_true", help="only look at the files")
+    bench = verbs.add_parser("bench", help="what things cost on this machine", description="what things cost here")
+    benches = bench.add_subparsers(dest="what", metavar="WHAT", required=True)
+    speed = _add(
+        benches, common, "model", _bench_model, "what a mesh costs: time, rate, memory", "mien bench model live --json"
+    )
+    speed.add_argument("model", nargs="?", metavar="MODEL", help="name or folder (default: inference.model)")
+    speed.add_argument("--views", type=_at_least_one, default=8, metavar="V", help="cameras (default: 8)")
+    speed.add_argument("--size", type=_size, default=(640, 480), metavar="WxH", help="pictures (default: 640x480)")
+    speed.add_argument("--meshes", type=_at_least_one, default=60, metavar="N", help="meshes per figure (default: 60)")
+    _engine_arguments(speed)
+
+
+def _add(
+    into: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    common: argparse.ArgumentParser,
+    name: str,
+    handler: Handler,
+    text: str,
+    example: str,
+) -> argparse.ArgumentParser:
+    parser = into.add_parser(name, parents=[common], help=text, description=text, epilog=f"Example: {example}")
+    parser.set_defaults(handler=handler)
+    return parser
+
+
+def _add_runs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]", common: argparse.ArgumentParser) -> None:
+    infer = _add(verbs, common, "infer", _infer, "frames from the bus to meshes on the bus", "mien infer --seconds 60")
+    infer.add_argument("--seconds", type=_positive, metavar="N", help="stop after this long (default: at Ctrl-C)")
+
+    example = "mien reprocess takes/demo/slate_T001 --out takes/demo/slate_T001_live --overlay head.mp4"
+    reprocess = _add(verbs, common, "reprocess", _reprocess, "run a model over a take: a new take with meshes", example)
+    reprocess.add_argument("take", type=Path, metavar="TAKE", help="folder of the take")
+    reprocess.add_argument("--out", type=Path, required=True, metavar="TAKE2", help="folder of the new take")
+    reprocess.add_argument("--model", metavar="MODEL", help="name or folder (default: inference.model)")
+    reprocess.add_argument("--overlay", type=Path, metavar="VIDEO.mp4", help="also draw the meshes over every view")
+    _engine_arguments(reprocess)
+
+    evaluate = _add(
+        verbs,
+        common,
+        "evaluate",
+        _evaluate,
+        "a model's distance from the truth, beside the mean head's at the true pose",
+        "mien evaluate data/held-out --drop-cameras 4 --json",
+    )
+    evaluate.add_argument("takes", nargs="+", type=Path, metavar="TAKE", help="takes with truth, or folders of them")
+    evaluate.add_argument("--model", metavar="MODEL", help="name or folder (default: inference.model)")
+    evaluate.add_argument("--views", type=_at_least_one, metavar="V", help="so many cameras, evenly spread")
+    evaluate.add_argument(
+        "--drop-cameras", type=int, default=0, metavar="N", help="leave out N cameras, others for each frame set"
+    )
+    evaluate.add_argument("--stride", type=_at_least_one, default=1, metavar="N", help="every N-th frame set")
+    _engine_arguments(evaluate)
+
+
+def _add_train(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]", common: argparse.ArgumentParser) -> None:
+    """Declare `mien train`. Its own module imports torch; a test holds these arguments to those declared there."""
+    example = "mien train data/train --out runs/live --name live"
+    train = _add(verbs, common, "train", _train, "takes in, a model folder out", example)
+    train.add_argument("takes", nargs="+", type=Path, metavar="DIR", help="takes with truth, or folders of them")
+    train.add_argument("--out", type=Path, required=True, metavar="RUN", help="checkpoints, curves, model folder")
+    train.add_argument("--name", default="live", help="name of the model (default: live)")
+    train.add_argument("--head-iterations", type=_at_least_one, default=7000, metavar="N", help="6 sets each")
+    train.add_argument("--localiser-iterations", type=_at_least_one, default=4500, metavar="N", help="8 sets each")
+    train.add_argument("--only", choices=("localiser", "head"), default="", help="one network, and no model yet")
+    train.add_argument("--seed", type=int, default=1, help="of weights, order and noise")
+    train.add_argument("--max-views", type=_at_least_one, default=8, metavar="V", help="camera slots of the model")
+    train.add_argument("--threads", type=_at_least_one, default=1, metavar="T", help="threads of the arithmetic")
+    train.add_argument("--f32", action="store_true", help="float32 convolutions (default: bfloat16)")
+
+
+def _engine_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--engine", metavar="NAME", help="what runs the model (default: inference.engine)")
+    parser.add_argument(
+        "--precision", choices=("auto", "f32", "bf16"), help="of the convolution nets (default: inference.precision)"
+    )
+
+
+def _infer(args: argparse.Namespace) -> int:
+    from inference.node import run_infer
+    from streamer.processes import Stop
+
+    settings = args.load()
+    with Stop() as stop:
+        counters = run_infer(settings.inference, settings.bus, settings.sync, stop=stop, seconds=args.seconds)
+    _print(args, counters, f"{counters['meshes']} meshes, {counters['errors']} sets failed")
+    return 0
+
+
+def _reprocess(args: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from inference.reprocess import offline_sync, reprocess_take
+    from streamer.progress import progress
+    from streamer.takes import open_take
+
+    settings = args.load()
+    overlay: Callable[[Any, Path], int] | None = getattr(args, "overlay_take", None)
+    if args.overlay is not None and overlay is None:
+        raise ConfigError("--overlay: this command line brings no renderer; run it as: mien reprocess")
+    with open_take(args.take) as take:
+        sync = offline_sync(take, settings.sync.min_cameras)
+    with progress("reconstructing", quiet=args.json) as advance:
+        done = reprocess_take(
+            args.take,
+            args.out,
+            model=_model(args, settings),
+            engine=args.engine or settings.inference.engine,
+            precision=args.precision or settings.inference.precision,
+            threads=settings.inference.threads,
+            sync=sync,
+            progress=advance,
+        )
+    result: dict[str, Any] = {"out": str(args.out), **asdict(done)}
+    if args.overlay is not None and overlay is not None:
+        with open_take(args.out) as take:
+            result["overlay"] = {"path": str(args.overlay), "pictures": overlay(take, args.overlay)}
+    trouble = f"; {done.failed} sets failed, the first: {done.first_error}" if done.failed else ""
+    _print(args, result, f"{done.meshes} meshes of {done.sets} sets in {args.out}{trouble}")
+    return 0
+
+
+def _evaluate(args: argparse.Namespace) -> int:
+    from inference.evaluate import EvaluateOptions, evaluate, table
+    from streamer.progress import progress
+
+    settings = args.load()
+    options = EvaluateOptions(
+        engine=args.engine or settings.inference.engine,
+        precision=args.precision or settings.inference.precision,
+        threads=settings.inference.threads,
+        views=args.views or 0,
+        drop_cameras=args.drop_cameras,
+        stride=args.stride,
+    )
+    with progress("evaluating", quiet=args.json) as advance:
+        result = evaluate(args.takes, _model(args, settings), options, progress=advance)
+    _print(args, result, table(result))
+    return 0
+
+
+def _train(args: argparse.Namespace) -> int:
+    try:
+        from inference.training.cli import cli_train
+    except ModuleNotFoundError as error:
+        if error.name not in ("torch", "onnx", "safetensors"):
+            raise
+        raise MissingExtra(error.name, "train") from error
+    args.load()
+    return cli_train(args)
+
+
+def _model_list(args: argparse.Namespace) -> int:
+    from inference.model_store import load_model, shipped_models
+
+    args.load()
+    models = [_describe(load_model(name)) for name in shipped_models()]
+    lines = [
+        f"{m['name']:<12} {m['vertices']} vertices, up to {m['max_views']} views of {m['width']}x{m['height']}, "
+        f"{m['megabytes']} MB" + "".join(f"\n             {key} {value:g}" for key, value in m["measured"].items())
+        for m in models
+    ]
+    _print(args, {"models": models}, "\n".join(lines) or "no model ships with this Mien; make one with: mien train")
+    return 0
+
+
+def _model_check(args: argparse.Namespace) -> int:
+    from inference.reconstruct import compile_graphs
+
+    settings = args.load()
+    model = _model(args, settings)
+    result = _describe(model)
+    if not args.no_compile:
+        chosen = settings.inference
+        graphs = compile_graphs(model, chosen.engine, chosen.precision, chosen.threads)
+        result["compiled"] = {name: graph.precision for name, graph in graphs.items()}
+    _print(args, {"ok": True, **result}, f"{result['name']} ({result['id']}): whole, and fits its topology")
+    return 0
+
+
+def _bench_model(args: argparse.Namespace) -> int:
+    from inference.bench import BenchOptions, bench_model
+
+    settings = args.load()
+    options = BenchOptions(
+        engine=args.engine or settings.inference.engine,
+        precision=args.precision or settings.inference.precision,
+        threads=settings.inference.threads,
+        views=args.views,
+        width=args.size[0],
+        height=args.size[1],
+        meshes=args.meshes,
+    )
+    result = bench_model(_model(args, settings), options)
+    _print(args, result, "\n".join(f"{key:<16} {value}" for key, value in result.items()))
+    return 0
+
+
+def _model(args: argparse.Namespace, settings: Any) -> "ModelFiles":
+    from inference.model_store import load_model
+
+    return load_model(args.model or settings.inference.model)
+
+
+def _describe(model: "ModelFiles") -> dict[str, Any]:
+    from dataclasses import asdict
+
+    size = sum(file.stat().st_size for file in model.folder.iterdir() if file.is_file())
+    made = asdict(model.provenance)
+    return {
+        "name": model.name,
+        "id": model.id,
+        "folder": str(model.folder),
+        "vertices": model.topology.vertex_count,
+        "topology": model.topology.name,
+        "max_views": model.max_views,
+        "width": model.width,
+        "height": model.height,
+        "graphs": {name: graph.precision for name, graph in model.graphs.items()},
+        "megabytes": round(size / 1e6, 2),
+        "measured": made.pop("measured"),
+        "provenance": made,
+    }
+
+
+def _print(args: argparse.Namespace, result: Mapping[str, Any], text: str) -> None:
+    print(json.dumps(result) if args.json else text)
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f"{text}: must be more than 0")
+    return value
+
+
+def _at_least_one(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text}: must be 1 or more")
+    return value
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, cross, height = text.partition("x")
+    if not (cross and width.isdigit() and height.isdigit() and int(width) and int(height)):
+        raise argparse.ArgumentTypeError(f"{text}: expected WIDTHxHEIGHT, for example 640x480")
+    return int(width), int(height)
