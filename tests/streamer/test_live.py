@@ -84,7 +84,7 @@ def test_sinks_stand_before_sources_and_give_way_in_priority(bus: BusConfig) -> 
     specs = plan(bus, ("--config", "c.toml"), record=("--out", "t"), view=("--web",), node=("--seconds", "1"))
     assert [spec.name for spec in specs] == ["view", "record", "infer", "node"]
     assert specs[-1].after == ("view", "record", "infer")
-    assert specs[-1].nice > specs[0].nice > specs[2].nice == 0
+    assert specs[0].nice > specs[-1].nice > specs[2].nice == 0, "inference before cameras before the viewer"
     assert specs[1].arguments == ("record", "--config", "c.toml", "--out", "t")
     elsewhere = replace(bus, nodes=("tcp://10.0.0.1:5700",), infer="tcp://10.0.0.2:5710")
     assert [spec.name for spec in plan(elsewhere, (), view=())] == ["view"]
