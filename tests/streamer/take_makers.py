@@ -31,7 +31,8 @@ def topology() -> Topology:
     """An asymmetric tetrahedron with texture coordinates."""
     template = np.array([[0, 0, 0], [0.1, 0, 0], [0, 0.2, 0], [0, 0, 0.3]], np.float32)
     triangles = np.array([[0, 2, 1], [0, 1, 3], [1, 2, 3], [2, 0, 3]], np.int32)
-    return Topology("tetra", triangles, np.array([[0, 0], [1, 0], [0, 1]], np.float32), triangles % 3, template, ("jawOpen",))
+    uv = np.array([[0, 0], [1, 0], [0, 1]], np.float32)
+    return Topology("tetra", triangles, uv, triangles % 3, template, ("jawOpen",))
 
 
 def frame(camera: str, number: int, size: int = 400) -> Frame:
