@@ -83,6 +83,10 @@ class RingWriter:
         self._count = 0
         _HEADER.pack_into(self._map, 0, _MAGIC, _VERSION, slots, self._stride, capacity)
 
+    def next_place(self, nbytes: int) -> Descriptor:
+        """Return where the next `write` of so many bytes will put them."""
+        return Descriptor(self.name, self._count % self.slots, self._count + 1, nbytes)
+
     def write(self, data: U8) -> Descriptor:
         """Copy a picture into the next slot, over the oldest one.
 
@@ -97,9 +101,9 @@ class RingWriter:
         """
         if data.nbytes > self.capacity:
             raise TransportError(f"a picture of {data.nbytes} bytes does not fit a slot of {self.capacity}")
+        place = self.next_place(data.nbytes)
         self._count += 1
-        slot = (self._count - 1) % self.slots
-        start = _LINE + slot * self._stride
+        start = _LINE + place.slot * self._stride
         word = start // 8
         self._words[word] = 2 * self._count - 1
         target = self._bytes[start + _LINE : start + _LINE + data.nbytes]
@@ -107,7 +111,7 @@ class RingWriter:
         self._words[word + 1] = data.nbytes
         self._words[word + 2] = 0 if _ORDERED_STORES else zlib.crc32(target.data)
         self._words[word] = 2 * self._count
-        return Descriptor(self.name, slot, self._count, data.nbytes)
+        return place
 
     def close(self) -> None:
         """Remove the segment; readers that have mapped it keep what they mapped."""

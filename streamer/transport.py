@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
-import numpy as np
 import zmq
 from zmq.auth.thread import ThreadAuthenticator
 
@@ -143,17 +142,20 @@ class Publisher:
             if self._socket.closed:
                 raise TransportError(f"the publisher of {self.endpoint} is closed")
             if self._slots and isinstance(message, Frame) and message.data.nbytes:
-                encode(channel, message)  # refuse a wrong frame before it takes a slot
-                parts = encode(channel, message, self._ring_for(message).write(np.ascontiguousarray(message.data)))
+                # Encoded first: a frame that is refused takes no slot.
+                ring = self._ring_for(channel, message)
+                parts = encode(channel, message, ring.next_place(message.data.nbytes))
+                ring.write(message.data)
             else:
                 parts = encode(channel, message)
             frames = [zmq.Frame(part, track=True, copy=None) for part in parts]
             self._socket.send_multipart(frames, copy=False)
         return zmq.MessageTracker(*(frame.tracker for frame in frames))
 
-    def _ring_for(self, frame: Frame) -> RingWriter:
+    def _ring_for(self, channel: str, frame: Frame) -> RingWriter:
         ring = self._rings.get(frame.camera)
         if ring is None or ring.capacity < frame.data.nbytes:
+            encode(channel, frame)  # nor does it make a ring
             headroom = _JPEG_HEADROOM if frame.encoding == "jpeg" else 1
             grown = RingWriter(self._slots, frame.data.nbytes * headroom)
             if ring is not None:
