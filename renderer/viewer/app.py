@@ -12,6 +12,7 @@ import moderngl
 from renderer.config import ViewConfig
 from renderer.viewer.context import headless_context, window_context
 from renderer.viewer.files import VideoWriter, write_png
+from renderer.viewer.governor import SMOOTH, Governor
 from renderer.viewer.presenter import Presenter
 from renderer.viewer.source import BusSource, Source, TakeSource
 from renderer.viewer.state import ViewState
@@ -113,6 +114,7 @@ class _Shell:
         self.web: WebView | None = None
         self.video: VideoWriter | None = None
         self._video_from_s: float | None = None
+        self._governor = Governor()
         self._drawn = 0
         if windowed:
             self._window = Window(view.width, view.height, "Mien")
@@ -150,7 +152,8 @@ class _Shell:
                 break
             stop.wait(min(max(due_s - time.monotonic(), 0.0), _IDLE_S))
         if snapshot is not None and self._presenter is not None and self._state.meshes:
-            self._presenter.refresh(self._state, time.time_ns(), time.monotonic(), figures=True)
+            self._presenter.scene.set_samples(SMOOTH)
+            self._presenter.refresh(self._state, time.time_ns(), time.monotonic(), whole=True)
             write_png(snapshot, self._presenter.read())
         return self._report(time.monotonic() - started_s)
 
@@ -171,6 +174,7 @@ class _Shell:
             self._presenter.look = self._presenter.look.turn(elapsed_s)
             if self._presenter.refresh(self._state, time.time_ns(), now_s):
                 self._show(now_s)
+            self._presenter.scene.set_samples(self._governor.note(now_s, time.monotonic() - now_s))
         if self.web is not None and self.web.update(self._state, time.time_ns(), now_s) and self._presenter is None:
             self._count()
 

@@ -106,6 +106,10 @@ class HeadView:
         )
         self._context.scissor = None
 
+    def set_samples(self, samples: int) -> None:
+        """Change the samples of anti-aliasing, from the next drawing on."""
+        self._target.set_samples(samples)
+
     def release(self) -> None:
         """Free the GPU's memory."""
         for item in (self._floor, self._program, self._target, self._backdrop):

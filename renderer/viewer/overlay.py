@@ -133,7 +133,7 @@ class _Painter:
         self._pass.draw(surface, lens, picture, (0, 0, width, height), mode=mode, opacity=opacity, tint=tint)
         texture, _ = target.resolve()
         drawn = np.frombuffer(texture.read(), np.uint8).reshape(height, width, 4)
-        return np.ascontiguousarray(drawn[::-1, :, :3])
+        return np.asarray(cv2.flip(cv2.cvtColor(drawn, cv2.COLOR_RGBA2RGB), 0), np.uint8)
 
     def _prepare(self, width: int, height: int) -> tuple[Target, moderngl.Texture]:
         if self._target is None or self._target[0] != (width, height):

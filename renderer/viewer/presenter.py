@@ -80,14 +80,14 @@ class Presenter:
         self._drawn_look = None
         self._figures_due_s = 0.0
 
-    def refresh(self, state: ViewState, now_ns: int, now_s: float, *, figures: bool = False) -> bool:
+    def refresh(self, state: ViewState, now_ns: int, now_s: float, *, whole: bool = False) -> bool:
         """Draw what changed.
 
         Args:
             state: what is known.
             now_ns: CLOCK_REALTIME, for the figures.
             now_s: a monotonic clock, for their pace.
-            figures: paint the figures again even if it is not their time.
+            whole: draw and paint everything again, changed or not.
 
         Returns:
             Whether anything was drawn.
@@ -98,10 +98,12 @@ class Presenter:
         fresh_pictures = not held and self._decode(state)
         overlay = (self.look.overlay, self.look.opacity)
         before = self._drawn_look
-        fresh_tiles = fresh_mesh or fresh_pictures or before is None or overlay != (before.overlay, before.opacity)
+        fresh_tiles = (
+            whole or fresh_mesh or fresh_pictures or before is None or overlay != (before.overlay, before.opacity)
+        )
         if fresh_tiles:
             self.scene.draw_tiles(self.look, [self._tile(camera) for camera in self._cameras])
-        fresh_figures = figures or now_s >= self._figures_due_s
+        fresh_figures = whole or now_s >= self._figures_due_s
         if fresh_figures:
             self._figures_due_s = now_s + _FIGURES_S
             self._paint(state, now_ns)

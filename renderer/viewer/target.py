@@ -14,19 +14,29 @@ class Target:
         context: where it lives.
         width: of the largest part, px.
         height: of the largest part, px.
-        samples: per pixel; what the driver cannot do is lowered to what it can.
+        samples: per pixel, 0 for none; what the driver cannot do is lowered to what it can.
     """
 
     def __init__(self, context: moderngl.Context, width: int, height: int, samples: int = 4) -> None:
         """Allocate."""
-        samples = min(samples, context.max_samples)
         self._context = context
         self._size = (width, height)
         self._part = (width, height)
-        self._colour = context.renderbuffer((width, height), 4, samples=samples)
-        self._depth = context.depth_renderbuffer((width, height), samples=samples)
-        self._drawn = context.framebuffer([self._colour], self._depth)
         self._resolved: tuple[moderngl.Texture, moderngl.Framebuffer] | None = None
+        self._allocate(samples)
+
+    def _allocate(self, samples: int) -> None:
+        self._asked = samples
+        samples = min(samples, self._context.max_samples)
+        self._colour = self._context.renderbuffer(self._size, 4, samples=samples)
+        self._depth = self._context.depth_renderbuffer(self._size, samples=samples)
+        self._drawn = self._context.framebuffer([self._colour], self._depth)
+
+    def set_samples(self, samples: int) -> None:
+        """Change the samples per pixel; what was drawn is lost, what was resolved stays."""
+        if samples != self._asked:
+            self._release_drawn()
+            self._allocate(samples)
 
     def begin(self, width: int, height: int, colour: tuple[float, float, float, float]) -> None:
         """Draw into the lower left part of this size from now on.
@@ -68,5 +78,8 @@ class Target:
     def release(self) -> None:
         """Free the GPU's memory."""
         self._release_resolved()
+        self._release_drawn()
+
+    def _release_drawn(self) -> None:
         for item in (self._drawn, self._colour, self._depth):
             item.release()

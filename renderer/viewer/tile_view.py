@@ -105,6 +105,10 @@ class TileView:
         self._pictures[tile.camera.id] = (tile.picture, texture)
         return texture
 
+    def set_samples(self, samples: int) -> None:
+        """Change the samples of anti-aliasing, from the next drawing on."""
+        self._target.set_samples(samples)
+
     def release(self) -> None:
         """Free the GPU's memory."""
         for _, texture in self._pictures.values():

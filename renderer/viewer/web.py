@@ -78,13 +78,13 @@ class WebView:
         server.scene.set_background_image(_backdrop(), format="jpeg", jpeg_quality=95)
         server.scene.configure_default_lights(enabled=False)
         for name, colour, strength, towards in (
-            ("key", (255, 236, 214), 3.4, (-0.6, 0.65, 0.75)),
+            ("key", (255, 236, 214), 5.0, (-0.6, 0.65, 0.75)),
             ("fill", (190, 212, 255), 1.0, (0.9, 0.1, 0.5)),
             ("rim", (205, 228, 255), 2.0, (0.5, 0.5, -0.8)),
         ):
             server.scene.add_light_directional(f"/light/{name}", color=colour, intensity=strength, position=towards)
         sky, ground = (176, 190, 214), (92, 74, 62)
-        server.scene.add_light_hemisphere("/light/sky", sky_color=sky, ground_color=ground, intensity=1.5)
+        server.scene.add_light_hemisphere("/light/sky", sky_color=sky, ground_color=ground, intensity=1.0)
         self._figures = server.gui.add_markdown("waiting for a mesh")
         with server.gui.add_folder("Pictures"):
             if self._trouble:

@@ -1,3 +1,4 @@
+import itertools
 from dataclasses import replace
 
 import moderngl
@@ -8,6 +9,7 @@ from renderer.config import ViewConfig
 from renderer.viewer import context as context_module
 from renderer.viewer.context import PACKAGES, headless_context
 from renderer.viewer.controls import Look, OrbitCamera
+from renderer.viewer.governor import FAST, SMOOTH, Governor
 from renderer.viewer.head_view import covered
 from renderer.viewer.layout import Rect, arrange
 from renderer.viewer.occlusion import open_sky
@@ -183,6 +185,34 @@ def test_damaged_pictures_are_counted_once_and_the_last_good_one_stays() -> None
 
     assert on_gl(work)
     assert state.refused == {"picture": 1}
+
+
+def test_samples_change_on_the_fly_and_smooth_only_edges() -> None:
+    def work(context: moderngl.Context) -> list[U8]:
+        scene, shots = head_scene(context, cameras=(0.3,)), []
+        for samples in (4, 0, 4):
+            scene.set_samples(samples)
+            scene.draw_tiles(Look(FRONT), [Tile(camera("cam", 0.3), picture())])
+            scene.draw(Look(FRONT))
+            shots.append(scene.read())
+        return shots
+
+    smooth, fast, again = on_gl(work)
+    np.testing.assert_array_equal(smooth, again)
+    changed = (np.abs(smooth.astype(int) - fast).max(-1) > 6).mean()
+    assert 0.001 < changed < 0.03
+
+
+def test_smooth_edges_are_given_up_under_load_and_come_back() -> None:
+    governor, history = Governor(), []
+    for step in range(600):  # a minute in tenths of a second
+        load = 0.09 if 100 <= step < 300 else 0.02
+        load *= 1.0 if governor.samples == SMOOTH else 0.5
+        history.append(governor.note(step / 10, load))
+    assert history[99] == SMOOTH and history[150] == FAST and history[299] == FAST and history[-1] == SMOOTH
+    assert sum(a != b for a, b in itertools.pairwise(history)) == 2, "it does not swing"
+    steady = Governor()
+    assert {steady.note(step / 10, 0.05) for step in range(100)} == {SMOOTH}
 
 
 def test_reductions_keep_enough_pixels() -> None:

@@ -1,0 +1,133 @@
+"""What the viewer costs: 1280x720, one head, four camera pictures with the mesh over each, on OpenGL without a screen.
+
+    python benchmarks/viewer.py [--size 1280x720] [--cameras 4] [--frames 60] [--json]
+
+Two figures, because the tiles are drawn only when the mesh changes: screens with a new mesh and new pictures each, and
+screens between two meshes while the camera orbits. Both with smooth edges and without: the viewer gives them up by
+itself when drawing takes more than three quarters of the time. Decoding of the JPEG pictures, normals, figures and
+read-back are in them; the bus is not. The head has about 4,300 vertices, like the default topology.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from dataclasses import replace
+
+import numpy as np
+
+from renderer.config import ViewConfig
+from renderer.viewer.context import headless_context
+from renderer.viewer.governor import FAST, SMOOTH
+from renderer.viewer.presenter import Presenter
+from renderer.viewer.state import ViewState
+from streamer.geometry import look_at
+from streamer.pixels import encode_pixels
+from streamer.types import F32, Calibration, Camera, Frame, MeshFrame, Topology
+
+ROWS, COLUMNS = 65, 66
+PERIOD_NS = 33_333_333
+
+
+def vertices(phase: float) -> F32:
+    """(4290, 3) an ellipsoid with a nose that breathes."""
+    latitude, longitude = np.meshgrid(
+        np.linspace(1.5, -1.2, ROWS), np.linspace(-np.pi, np.pi, COLUMNS, endpoint=False), indexing="ij"
+    )
+    out = np.stack([np.cos(latitude) * np.sin(longitude), np.sin(latitude), np.cos(latitude) * np.cos(longitude)], -1)
+    nose = (0.025 + 0.005 * np.sin(phase)) * np.exp(-((longitude / 0.2) ** 2) - (latitude / 0.25) ** 2)
+    return (out * [0.08, 0.13, 0.10] + out * nose[..., None]).reshape(-1, 3).astype(np.float32)
+
+
+def topology() -> Topology:
+    """The head's triangles, about 8,450."""
+    index = np.arange(ROWS * COLUMNS).reshape(ROWS, COLUMNS)
+    a, b, c, d = index[:-1], np.roll(index[:-1], -1, 1), index[1:], np.roll(index[1:], -1, 1)
+    faces = np.concatenate([np.stack([a, c, b], -1).reshape(-1, 3), np.stack([b, c, d], -1).reshape(-1, 3)])
+    return Topology("benchmark", faces, np.zeros((1, 2)), np.zeros_like(faces), vertices(0.0))
+
+
+def rig(count: int) -> Calibration:
+    """Cameras of 640x480 around the front, 0.9 m away."""
+    K = np.array([[900.0, 0, 320], [0, 900, 240], [0, 0, 1]])
+    lens = np.array([-0.2, 0.05, 0.001, -0.001, 0])
+    places = [0.9 * np.array([np.sin(a), 0.1, np.cos(a)]) for a in np.linspace(-1.1, 1.1, count)]
+    return Calibration(
+        tuple(Camera(f"cam_{i}", f"{i}", 640, 480, K, lens, look_at(p, np.zeros(3))) for i, p in enumerate(places))
+    )
+
+
+def feed(state: ViewState, head: Topology, frame_id: int, pictures: list[np.ndarray]) -> None:
+    """Let one frame set and its mesh arrive."""
+    now = frame_id * PERIOD_NS
+    for number, data in enumerate(pictures):
+        ids = (frame_id, frame_id, frame_id, now, "host", now, now)
+        state.apply(Frame(f"cam_{number}", *ids, 640, 480, "jpeg", data), now)
+    pose = np.eye(4, dtype=np.float32)
+    state.apply(MeshFrame(frame_id, now, now + 80_000_000, head.id, vertices(frame_id / 5), pose), now)
+
+
+def spread(values_s: list[float]) -> dict[str, float]:
+    """Median and 95th percentile in ms, and the rate that the median allows."""
+    median, high = statistics.median(values_s), float(np.percentile(values_s, 95))
+    return {"ms_p50": round(median * 1e3, 2), "ms_p95": round(high * 1e3, 2), "fps": round(1 / median, 1)}
+
+
+def measure(size: tuple[int, int], cameras: int, frames: int) -> dict[str, object]:
+    """Draw and time."""
+    context, state, head = headless_context(), ViewState("bus"), topology()
+    y, x = np.mgrid[:480, :640]
+    noise = np.random.default_rng(0).normal(0, 4, (480, 640, 1))
+    grey = np.clip(np.stack([x / 4, y / 3, 90 + 0 * x], -1) + noise, 0, 255).astype(np.uint8)
+    pictures = [encode_pixels(np.roll(grey, 40 * i, 1), "jpeg")[1] for i in range(cameras)]
+    state.apply(rig(max(cameras, 1)), 0)
+    state.apply(head, 0)
+    presenter = Presenter(context, ViewConfig(cameras=cameras), size)
+    result: dict[str, object] = {
+        "renderer": context.info["GL_RENDERER"],
+        "size": f"{size[0]}x{size[1]}",
+        "cameras": cameras,
+    }
+    for name, samples in (("smooth", SMOOTH), ("fast", FAST)):
+        presenter.scene.set_samples(samples)
+        result[name] = run(presenter, state, head, pictures, frames)
+    presenter.release()
+    context.release()
+    return result
+
+
+def run(
+    presenter: Presenter, state: ViewState, head: Topology, pictures: list[np.ndarray], frames: int
+) -> dict[str, object]:
+    """Alternate screens with a new mesh and screens with a moved camera only."""
+    with_mesh, between, cpu = [], [], []
+    for step in range(frames + 5):
+        feed(state, head, 1000 + step, pictures)
+        for fresh, times in ((True, with_mesh), (False, between)):
+            started, busy = time.perf_counter(), time.process_time()
+            presenter.look = replace(presenter.look, camera=presenter.look.camera.orbit(0.002, 0.0))
+            presenter.refresh(state, (1000 + step) * PERIOD_NS, step / 30)
+            presenter.read()
+            if step >= 5:
+                times.append(time.perf_counter() - started)
+                if fresh:
+                    cpu.append(time.process_time() - busy)
+    cpu_ms = round(statistics.median(cpu) * 1e3, 2)
+    return {"new_mesh": spread(with_mesh) | {"cpu_ms": cpu_ms}, "same_mesh": spread(between)}
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", default="1280x720")
+    parser.add_argument("--cameras", type=int, default=4)
+    parser.add_argument("--frames", type=int, default=60)
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args()
+    width, height = (int(part) for part in args.size.split("x"))
+    result = measure((width, height), args.cameras, args.frames)
+    print(json.dumps(result) if args.json else json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main()
