@@ -251,31 +251,38 @@ class Subscriber:
     def receive(self, timeout_s: float) -> tuple[str, Message] | None:
         """Return the next sound message, or None when none came within the time."""
         deadline = time.monotonic() + timeout_s
-        while self._socket.poll(max(0, round((deadline - time.monotonic()) * 1000))):
-            received = self._next()
-            if received is not None:
-                return received
-        return None
+        while True:
+            # Look before polling: a poll costs more than the message when one is there.
+            parts = self._parts()
+            if parts is not None:
+                received = self._decode(parts)
+                if received is not None or time.monotonic() > deadline:
+                    return received
+            elif not self._socket.poll(max(0, round((deadline - time.monotonic()) * 1000))):
+                return None
 
     def drain(self) -> list[tuple[str, Message]]:
         """Return everything that waits, oldest first, without waiting; for consumers that want the latest."""
         messages = []
         # Bounded, so that publishers faster than this process cannot hold it here.
         for _ in range(self._limit):
-            if not self._socket.poll(0):
+            parts = self._parts()
+            if parts is None:
                 break
-            received = self._next()
+            received = self._decode(parts)
             if received is not None:
                 messages.append(received)
         return messages
 
-    def _next(self) -> tuple[str, Message] | None:
+    def _parts(self) -> list[memoryview] | None:
         try:
-            parts = self._socket.recv_multipart(zmq.NOBLOCK, copy=False)
+            return [part.buffer for part in self._socket.recv_multipart(zmq.NOBLOCK, copy=False)]
         except zmq.Again:
             return None
+
+    def _decode(self, parts: list[memoryview]) -> tuple[str, Message] | None:
         try:
-            return decode([part.buffer for part in parts], self._resolve)
+            return decode(parts, self._resolve)
         except WireError as error:
             self._reject("invalid", error)
         except _Overwritten as error:
