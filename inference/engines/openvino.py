@@ -3,7 +3,6 @@
 The precision hint is always given: left alone, OpenVINO computes in bf16 on some CPUs and in f32 on others.
 """
 
-import importlib
 import logging
 import os
 import sys
@@ -84,12 +83,13 @@ def _import_openvino() -> Any:
     if hidden:
         sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
     try:
-        return importlib.import_module("openvino")
+        import openvino
     except ImportError as error:
         raise MissingExtra("openvino", "live") from error
     finally:
         if hidden:
             del sys.modules["openvino_telemetry"]
+    return openvino
 
 
 class OpenVinoEngine:

@@ -20,10 +20,11 @@ PLANTED = {
     "Rooms stand on the streamer and never import one another": ("renderer/config.py", "import rig.config"),
     "The streamer's core knows no socket, no codec and no network": ("streamer/wire.py", "import zmq"),
     "moderngl is known to the viewer and the simulated rig only": ("rig/config.py", "import moderngl"),
-    "torch is known to the network, its training and the reference engine only": ("rig/driver.py", "import torch"),
+    "torch is known to the network and its training only": ("rig/driver.py", "import torch"),
+    "The live path never reaches torch, by any way": ("inference/pipeline.py", "import torch"),
     "The viewer never reaches torch, by any way": ("renderer/viewer/layout.py", "import torch"),
     "openvino is imported in one file": ("inference/config.py", "import openvino"),
-    "Sockets are opened by the transport only": ("rig/node.py", "import zmq"),
+    "zmq is known to the transport and its keys only": ("rig/node.py", "import zmq"),
 }
 """Contract to a file and the line that breaks it."""
 
