@@ -43,9 +43,8 @@ def add_verbs(
 
     cameras = subparsers.add_parser("cameras", help="list or preview cameras", epilog=CAMERAS, formatter_class=raw)
     actions = cameras.add_subparsers(dest="action", required=True, metavar="list|preview")
-    listing = actions.add_parser(
-        "list", parents=[common], help="the cameras that the configured driver finds", epilog=CAMERAS, formatter_class=raw
-    )
+    text = "the cameras that the configured driver finds"
+    listing = actions.add_parser("list", parents=[common], help=text, epilog=CAMERAS, formatter_class=raw)
     listing.set_defaults(handler=run_cameras_list)
     text = "one picture of each camera in a contact sheet"
     preview = actions.add_parser("preview", parents=[common], help=text, epilog=CAMERAS, formatter_class=raw)

@@ -1,0 +1,92 @@
+"""The whole house, small: simulated cameras to report, with inference killed on the way."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from streamer.report import require_closed
+from streamer.takes.reader import open_take
+from streamer.takes.verify import verify_take
+
+ROOT = Path(__file__).resolve().parents[2]
+SMALL = {
+    "rig.fps": 5,
+    "rig.simulated.cameras": 4,
+    "rig.simulated.width": 320,
+    "rig.simulated.height": 240,
+    "sync.deadline_ms": 2000,
+    "view.width": 320,
+    "view.height": 240,
+    "view.max_fps": 2,
+    "inference.threads": 1,
+    "record.min_free_gb": 0.1,
+}
+pytestmark = pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds its grandchildren in /proc")
+
+
+def find(verb: str, out: Path) -> int | None:
+    """Process id of `python -m mien VERB` of the demo that writes to `out`."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes().decode().split("\0")
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if words[1:4] == ["-m", "mien", verb] and str(out / "config.toml") in words:
+            return int(path.parent.name)
+    return None
+
+
+def wait_for(
+    what: str, condition: Callable[[], int | bool | None], process: subprocess.Popen[str], seconds: float = 45.0
+) -> int:
+    deadline = time.monotonic() + seconds
+    while True:
+        if found := condition():
+            return found
+        assert process.poll() is None, f"the demo ended before {what}: {process.communicate()}"
+        assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
+        threading.Event().wait(0.05)
+
+
+@pytest.mark.timeout(120)
+def test_demo_leaves_a_whole_take_and_a_closed_account_though_inference_is_killed(tmp_path: Path) -> None:
+    out = tmp_path / "demo"
+    (tmp_path / "small.toml").write_text("schema = 1\n")
+    sets = [word for key, value in SMALL.items() for word in ("--set", f"{key}={value}")]
+    command = [sys.executable, "-m", "mien", "demo", "--headless", "--seconds", "8", "--out", str(out), "--json"]
+    process = subprocess.Popen(
+        [*command, "--config", str(tmp_path / "small.toml"), *sets],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert process.stderr is not None
+        told = process.stderr
+        wait_for("all are ready", lambda: "all processes are ready" in told.readline(), process)
+        first = wait_for("inference", lambda: find("infer", out), process)
+        os.kill(first, signal.SIGKILL)
+        second = wait_for("its restart", lambda: (pid := find("infer", out)) != first and pid, process)
+        answer, errors = process.communicate(timeout=90)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 0, errors
+    report = json.loads(answer)
+    assert report == json.loads((out / "report.json").read_text())
+    assert report["restarts"] == {"view": 0, "record": 0, "infer": 1, "node": 0}
+    require_closed(report["frames"])
+    assert report["frames"]["published"] >= 4 * 5 and report["frames"]["used"] > 0 and report["meshes"] > 0
+    assert report["truth_error_mm"]["meshes"] > 0
+    assert (out / "snapshot.png").stat().st_size > 0 and (out / "demo.mp4").stat().st_size > 0
+    assert verify_take(out / "take").ok
+    with open_take(out / "take") as take:
+        assert take.mesh_count == report["meshes"]
+    left = [verb for verb in ("node", "infer", "record", "view") if find(verb, out)]
+    assert left == [], f"still running: {left} (inference was {second})"
