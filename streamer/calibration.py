@@ -3,7 +3,7 @@
 Example:
     schema = 1
     units = "m"
-    source = "mien calibrate, 2026-11-22"
+    source = "by hand, 2026-11-22"
 
     [[cameras]]
     id = "cam_0"
@@ -45,7 +45,7 @@ def load_calibration(path: Path) -> Calibration:
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise CalibrationError(
-            f"{path}: cannot be read ({error}); give the calibration TOML of the rig, made by `mien calibrate`"
+            f"{path}: cannot be read ({error}); give the calibration TOML of a rig, or the calibration.toml of a take"
         ) from error
     return calibration_from_text(text, str(path))
 

@@ -155,7 +155,7 @@ def test_a_file_cut_at_any_byte_is_refused_or_whole_cameras_short(tmp_path: Path
 
 
 def test_files_that_cannot_be_read_say_why(tmp_path: Path) -> None:
-    with pytest.raises(CalibrationError, match=r"No such file.*mien calibrate"):
+    with pytest.raises(CalibrationError, match=r"No such file.*calibration.toml of a take"):
         load_calibration(tmp_path / "none.toml")
     with pytest.raises(CalibrationError, match="cannot be read"):
         load_calibration(tmp_path)

@@ -5,6 +5,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import fields, replace
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import msgpack
@@ -186,6 +187,16 @@ def test_every_message_comes_back_as_it_was(pair: tuple[str, Message]) -> None:
 
 def test_examples_cover_every_kind_of_message_on_the_bus() -> None:
     assert {type(message).__name__ for _, message in examples()} == {c.message for c in CHANNELS.values()}
+
+
+def test_the_page_about_the_wire_shows_what_is_sent() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "wire.md").read_text("utf-8")
+    dump = page.split("```")[1]
+    shown = [bytes.fromhex("".join(line[6:53] for line in part.splitlines()[1:])) for part in dump.split("\npart ")[1:]]
+    pixels = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
+    frame = Frame("cam_0", 7, 8, 9, 1000, "ptp", 2000, 3000, 4, 2, "rgb8", pixels)
+    assert shown == [bytes(part) for part in encode("frame", frame)]
+    assert same(decode(shown)[1], frame)
 
 
 def test_arrays_cross_without_a_copy_and_cannot_be_written() -> None:
