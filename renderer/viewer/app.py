@@ -19,6 +19,7 @@ from renderer.viewer.state import ViewState
 from renderer.viewer.window import Window, has_display
 from streamer.config import BusConfig
 from streamer.errors import GraphicsError
+from streamer.types import U8
 
 if TYPE_CHECKING:
     from renderer.viewer.web import WebView
@@ -68,7 +69,7 @@ def run_view(
         stop: ends the run.
         seconds: length of the run; None: until stopped, or until the window is closed.
         snapshot: PNG written when there is a mesh and its pictures. Alone it ends the run; beside other outputs it is
-            written again at the end.
+            written at the end, and shows the last moment at which meshes came.
         video: MP4 written from the first mesh on.
         web: serve the browser view on `view.web_port`.
         window: `auto` opens one where there is a display and no other output was asked for.
@@ -115,6 +116,7 @@ class _Shell:
         self.video: VideoWriter | None = None
         self._video_from_s: float | None = None
         self._governor = Governor()
+        self._last_good: U8 | None = None
         self._drawn = 0
         if windowed:
             self._window = Window(view.width, view.height, "Mien")
@@ -152,10 +154,16 @@ class _Shell:
                 break
             stop.wait(min(max(due_s - time.monotonic(), 0.0), _IDLE_S))
         if snapshot is not None and self._presenter is not None and self._state.meshes:
-            self._presenter.scene.set_samples(SMOOTH)
-            self._presenter.refresh(self._state, time.time_ns(), time.monotonic(), whole=True)
-            write_png(snapshot, self._presenter.read())
+            write_png(snapshot, self._final(self._presenter))
         return self._report(time.monotonic() - started_s)
+
+    def _final(self, presenter: Presenter) -> U8:
+        """The screen as it is; where a film was made, its last picture before the meshes stopped coming."""
+        if self._last_good is not None:
+            return self._last_good
+        presenter.scene.set_samples(SMOOTH)
+        presenter.refresh(self._state, time.time_ns(), time.monotonic(), whole=True)
+        return presenter.read()
 
     def _ready(self, now_s: float, first_mesh_s: float) -> bool:
         if self._presenter is None or not first_mesh_s:
@@ -186,7 +194,10 @@ class _Shell:
         if self.video is not None and self._state.mesh is not None:
             if self._video_from_s is None:
                 self._video_from_s = now_s
-            self.video.write(self._presenter.read(), now_s - self._video_from_s)
+            rgb = self._presenter.read()
+            self.video.write(rgb, now_s - self._video_from_s)
+            if self._state.connection(time.time_ns()) != "stale":
+                self._last_good = rgb
         self._count()
 
     def _count(self) -> None:

@@ -135,7 +135,7 @@ class ViewState:
         counters = {name: health.counters for name, (_, health) in self._health.items()}
         return Figures(
             source=self.source,
-            connection=self._connection(now_ns),
+            connection=self.connection(now_ns),
             silent_s=0.0 if self._last_mesh_ns is None else max(now_ns - self._last_mesh_ns, 0) / 1e9,
             frame_id=None if mesh is None else mesh.frame_id,
             timecode=self._timecode(),
@@ -155,7 +155,8 @@ class ViewState:
             message=self._message(now_ns),
         )
 
-    def _connection(self, now_ns: int) -> Connection:
+    def connection(self, now_ns: int) -> Connection:
+        """Say whether meshes come."""
         if self.mesh is None:
             return "waiting"
         if not self.live:

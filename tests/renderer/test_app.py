@@ -84,14 +84,18 @@ def test_a_video_runs_until_stopped_and_a_snapshot_of_its_end_is_left(tmp_path: 
         while not (partial.exists() and partial.stat().st_size > 0) and time.monotonic() < deadline:
             time.sleep(0.05)
         stop.wait(1.5)
-        stop.set()
-        runner.join()
+    stop.wait(2.5)  # the bus is gone: the film goes on and tells
+    stop.set()
+    runner.join()
     with av.open(str(video)) as film:
         frames = [(frame.time, frame.to_ndarray(format="rgb24")) for frame in film.decode(video=0)]
     assert len(frames) >= 3 and [time for time, _ in frames] == sorted({time for time, _ in frames})
     assert frames[0][0] == 0.0 and frames[-1][1].shape == (272, 480, 3)
     last = cv2.imread(str(shot))[..., ::-1].astype(int)
-    assert np.abs(last[:, :280] - frames[-1][1][:, :280]).mean() < 6, "the snapshot is the end of the film"
+    badge = np.s_[20:32, 8:120]  # green while meshes come, red when not
+    end = frames[-1][1].astype(int)
+    assert (last[badge][..., 1] - last[badge][..., 0]).max() > 40, "the snapshot is of the last live moment"
+    assert (end[badge][..., 0] - end[badge][..., 1]).max() > 40, "the film shows that the meshes stopped"
     assert result[0].drawn >= len(frames) and result[0].refused == {}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["film.mp4", "shot.png"]
 
