@@ -1,6 +1,5 @@
-"""A picture in memory to write and draw on: premultiplied RGBA, cv2's built-in TrueType font, words cached."""
+"""A picture in memory to write and draw on: premultiplied RGBA, cv2's built-in TrueType font, lines cached."""
 
-import re
 from functools import lru_cache
 from typing import Literal
 
@@ -13,8 +12,6 @@ from streamer.types import F64, U8
 Colour = tuple[int, int, int]
 Align = Literal["left", "right", "centre"]
 
-_TOKENS = re.compile(r"[0-9]|\s+|[^0-9\s]+")
-
 
 @lru_cache(maxsize=1)
 def _font() -> cv2.FontFace:
@@ -22,8 +19,8 @@ def _font() -> cv2.FontFace:
 
 
 @lru_cache(maxsize=2048)
-def _word(token: str, size: int, weight: int) -> tuple[U8, int, int, int]:
-    """Coverage of a token, its offset from the pen (x, y), and how far the pen moves."""
+def _line(token: str, size: int, weight: int) -> tuple[U8, int, int, int]:
+    """Coverage of a line of text, its offset from the pen (x, y), and how far the pen moves; setting one costs 1 ms."""
     pad = size
     mask = np.zeros((3 * size, pad * 2 + size * len(token) * 2), np.uint8)
     end, drawn = cv2.putText(mask, token, (pad, 2 * size), (255,), _font(), size, weight)
@@ -39,19 +36,20 @@ def _word(token: str, size: int, weight: int) -> tuple[U8, int, int, int]:
 
 @lru_cache(maxsize=256)
 def _rounded(width: int, height: int, radius: int) -> U8:
-    mask = np.zeros((height, width), np.uint8)
-    radius = min(radius, width // 2, height // 2)
-    cv2.rectangle(mask, (radius, 0), (width - 1 - radius, height - 1), 255, -1)
-    cv2.rectangle(mask, (0, radius), (width - 1, height - 1 - radius), 255, -1)
-    for x in (radius, width - 1 - radius):
-        for y in (radius, height - 1 - radius):
-            cv2.circle(mask, (x, y), radius, 255, -1, cv2.LINE_AA)
-    return mask
+    fine = 4  # drawn four times as large: cv2's own smoothing leaves corners on small circles
+    mask = np.zeros((fine * height, fine * width), np.uint8)
+    radius = round(fine * min(radius, width / 2, height / 2))
+    cv2.rectangle(mask, (radius, 0), (fine * width - 1 - radius, fine * height - 1), (255,), -1)
+    cv2.rectangle(mask, (0, radius), (fine * width - 1, fine * height - 1 - radius), (255,), -1)
+    for x in (radius, fine * width - 1 - radius):
+        for y in (radius, fine * height - 1 - radius):
+            cv2.circle(mask, (x, y), radius, (255,), -1)
+    return np.asarray(cv2.resize(mask, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def text_width(text: str, size: int, weight: int = 400) -> int:
     """Width of a line of text, px."""
-    return sum(_word(token, size, weight)[3] for token in _TOKENS.findall(text))
+    return _line(text, size, weight)[3] if text else 0
 
 
 def shortened(text: str, size: int, room: int, weight: int = 400) -> str:
@@ -119,12 +117,12 @@ class Canvas:
         if align != "left":
             width = text_width(text, size, weight)
             x -= width if align == "right" else width // 2
-        for token in _TOKENS.findall(text):
-            mask, left, top, advance = _word(token, size, weight)
-            if mask.size:
-                self._stamp(mask, x + left, y + top, colour, opacity)
-            x += advance
-        return x
+        if not text:
+            return x
+        mask, left, top, advance = _line(text, size, weight)
+        if mask.size:
+            self._stamp(mask, x + left, y + top, colour, opacity)
+        return x + advance
 
     def box(self, rect: Rect, colour: Colour, opacity: float, radius: int = 0) -> None:
         """Fill a rectangle with round corners."""
@@ -132,7 +130,7 @@ class Canvas:
 
     def dot(self, x: int, y: int, radius: int, colour: Colour) -> None:
         """Fill a circle."""
-        self._stamp(_rounded(2 * radius + 1, 2 * radius + 1, radius), x - radius, y - radius, colour, 1.0)
+        self._stamp(_rounded(2 * radius + 1, 2 * radius + 1, radius + 1), x - radius, y - radius, colour, 1.0)
 
     def curve(self, points: F64, rect: Rect, colour: Colour, thickness: int = 1, fill: float = 0.0) -> None:
         """Draw a smooth line through points, and shade what lies below it.

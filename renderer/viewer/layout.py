@@ -63,7 +63,7 @@ def arrange(width: int, height: int, aspects: Sequence[float], figures: bool = T
         aspects: width / height of each camera picture to show.
         figures: whether there is a block of figures.
     """
-    scale = min(max(min(width / 1280, height / 720), 0.5), 4.0)
+    scale = min(max(min(width / 1280, height / 720), 0.7), 4.0)
     margin, gap = round(_MARGIN * scale), round(_GAP * scale)
     stats_height = round(_STATS_HEIGHT * scale)
     with_stats = figures and height >= stats_height + 2 * margin and width >= 560
@@ -76,7 +76,7 @@ def arrange(width: int, height: int, aspects: Sequence[float], figures: bool = T
     room = inner.height - (stats_height + gap if with_stats else 0)
     tiles = _tiles(Rect(inner.x, inner.y, inner.width, max(room, 1)), aspects, gap)
     below = max((tile.y + tile.height for tile in tiles), default=inner.y - gap) + gap
-    top = max(below, inner.y + inner.height - stats_height) if aspects else inner.y
+    top = max(below, inner.y + inner.height - stats_height)
     stats = Rect(inner.x, top, inner.width, inner.y + inner.height - top) if with_stats else None
     return Layout(width, height, scale, Rect(0, 0, width - panel_width, height), panel, tiles, stats)
 

@@ -194,6 +194,8 @@ class ViewState:
         for name, (seen_ns, health) in sorted(self._health.items()):
             if health.message and now_ns - seen_ns <= _HEARTBEAT_NS:
                 return f"{name}: {health.message}"
+        if self.mesh is None and self.live:
+            return "waiting for meshes: start mien live, or mien node and mien infer"
         return ""
 
 

@@ -17,8 +17,10 @@ void main() {
     vec3 behind = texture(picture, vec2(place.x, 1.0 - place.y)).rgb;
     float cover = opacity;
 #ifdef WIRE
-    vec3 line = smoothstep(vec3(0.0), 1.35 * fwidth(corner), corner);
-    cover *= 1.0 - min(min(line.x, line.y), line.z);
+    vec3 width = fwidth(corner);
+    vec3 line = smoothstep(vec3(0.0), 1.35 * width, corner);
+    float small = max(max(width.x, width.y), width.z); // one over the height of the triangle, px
+    cover *= (1.0 - min(min(line.x, line.y), line.z)) * clamp(1.5 - 2.2 * small, 0.5, 1.0);
 #endif
     colour = vec4(mix(behind, ink.rgb, cover), 1.0);
 }

@@ -17,7 +17,7 @@ float gloss(vec3 normal, vec3 view, vec3 light, float exponent) {
 
 vec3 shade(vec3 normal, vec3 view, float open_sky) {
     bool skin = material == 0;
-    vec3 albedo = skin ? vec3(0.56, 0.315, 0.225) : vec3(0.47, 0.455, 0.44);
+    vec3 albedo = skin ? vec3(0.56, 0.315, 0.225) : vec3(0.37, 0.36, 0.35);
     vec3 wrap = skin ? vec3(0.42, 0.16, 0.08) : vec3(0.06); // red light travels furthest under skin: warm terminator
     vec3 sky = vec3(0.46, 0.50, 0.58) * 0.46;
     vec3 ground = vec3(0.30, 0.23, 0.19) * 0.34;
