@@ -90,6 +90,7 @@ def _import_openvino() -> Any:
         if hidden:
             del sys.modules["openvino_telemetry"]
     return openvino
+    return openvino
 
 
 class OpenVinoEngine:
