@@ -56,7 +56,8 @@ def run_demo(settings: DemoSettings, options: DemoOptions, *, say: Say) -> dict[
         The report.
 
     Raises:
-        ProcessError: the folder is in use, a process could not be kept running, or frames do not add up.
+        ProcessError: the folder is in use, a process could not be kept running or did not end cleanly, or frames do not
+            add up. In the last two cases the report is there all the same.
         TakeError: the recorder left no readable take.
     """
     out = _prepare(options.out)
@@ -86,9 +87,11 @@ def run_demo(settings: DemoSettings, options: DemoOptions, *, say: Say) -> dict[
     say(f"starting {', '.join(spec.name for spec in specs)}; everything goes to {out}")
     with Stop() as stop, HealthBoard(bus, ("node", "infer", "record")) as board:
         with Supervisor(specs, logs=out / "logs", last_beat_ns=board.ready_ns) as supervisor:
-            conduct(bus, supervisor, board, stop, seconds=None, say=say)
+            troubles = conduct(bus, supervisor, board, stop, seconds=None, say=say)
         report = _report(out, settings, board, dict(supervisor.restarts), say)
     write_report(report, out / "report.json")
+    if troubles:
+        raise ProcessError("; ".join(troubles))
     require_closed(report["frames"])
     return report
 

@@ -155,7 +155,7 @@ def plan(
 
 def conduct(
     bus: BusConfig, supervisor: Supervisor, board: HealthBoard, stop: Stop, *, seconds: float | None, say: Say
-) -> None:
+) -> list[str]:
     """Run until the end of the source, the viewer, the time, or a signal; then stop in order.
 
     Args:
@@ -165,6 +165,9 @@ def conduct(
         stop: set by SIGINT and SIGTERM.
         seconds: time after which to stop, counted from when all are ready, s; None: no limit.
         say: told when all are ready.
+
+    Returns:
+        One line for each process that did not end cleanly.
 
     Raises:
         ProcessError: a process could not be kept running.
@@ -188,17 +191,19 @@ def conduct(
         HealthBeat(publisher, "demo", vitals),
     ):
         supervisor.run(stop, finished)
-        _stop_in_order(supervisor, board)
+        return _stop_in_order(supervisor, board)
 
 
-def _stop_in_order(supervisor: Supervisor, board: HealthBoard) -> None:
+def _stop_in_order(supervisor: Supervisor, board: HealthBoard) -> list[str]:
+    troubles = []
     for name in supervisor.stop_order:
         code = supervisor.stop(name)
         if code not in (0, None):
             log = supervisor.log(name)
-            raise ProcessError(f"{name} did not end cleanly (exit code {code}): {last_words(log)} (log: {log})")
+            troubles.append(f"{name} did not end cleanly (exit code {code}): {last_words(log)} (log: {log})")
         if code is not None and name in ("node", "infer"):
             board.wait_for_last(name)
+    return troubles
 
 
 def run_live(settings: LiveSettings, options: LiveOptions, *, say: Say) -> dict[str, Any]:
@@ -208,7 +213,7 @@ def run_live(settings: LiveSettings, options: LiveOptions, *, say: Say) -> dict[
         `restarts` per process, and `health`: the last counters of each.
 
     Raises:
-        ProcessError: see `conduct`.
+        ProcessError: see `conduct`; or a process did not end cleanly.
     """
     with tempfile.TemporaryDirectory(prefix="mien-live-") as folder:
         path = Path(folder) / "config.toml"
@@ -221,7 +226,9 @@ def run_live(settings: LiveSettings, options: LiveOptions, *, say: Say) -> dict[
         with Stop() as stop, HealthBoard(settings.bus, names) as board:
             supervisor = Supervisor(specs, logs=Path("out/logs"), last_beat_ns=board.ready_ns)
             with supervisor:
-                conduct(settings.bus, supervisor, board, stop, seconds=options.seconds, say=say)
+                troubles = conduct(settings.bus, supervisor, board, stop, seconds=options.seconds, say=say)
+            if troubles:
+                raise ProcessError("; ".join(troubles))
             health = {name: dict(lives[-1].counters) for name, lives in board.lives.items()}
             return {"restarts": dict(supervisor.restarts), "health": health}
 
