@@ -238,7 +238,7 @@ def _bench_model(args: argparse.Namespace) -> int:
 def _calm_blas() -> None:
     """Keep numpy's products to one thread; to be called before numpy is imported.
 
-    The live path's are small. On two threads they cost 2.4 times the CPU per mesh (0.305 against 0.129 s, 8 views, a busy
+    The live path's are small. On two threads a mesh cost 2.4 times the CPU (0.305 against 0.129 s, 8 views, a busy
     two-core machine): threads that spin for each other take the cores from the engine, the decoder and the cameras.
     """
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
