@@ -271,8 +271,8 @@ def test_a_stray_repeat_of_an_old_frame_is_no_restart() -> None:
 def test_one_camera_with_a_wrong_clock_neither_hurries_nor_delays_the_others() -> None:
     wild = [(now, replace(one, frame_id=one.frame_id + 10**9)) for now, one in stream("d", 0, 20, 1)]
     assembler = Assembler(CAMERAS, SyncConfig(deadline_ms=25))
-    # c comes 20 ms after the others, so there is always a set in the making when one of d's expires.
-    sets = drive(assembler, stream("ab", 0, 20) + stream("c", 0, 20, 25) + wild)
+    # d's sets expire 26 ms after exposure, while those of a and b still wait for c.
+    sets = drive(assembler, stream("ab", 0, 20) + stream("c", 0, 20, 28) + wild)
     assert [tuple(one.members) for one in sets] == [("a", "b", "c")] * 20
     assert assembler.unused == {"too-few": 20}
     assert all(one.waited_for == "c" for one in sets[1:])
@@ -366,10 +366,47 @@ def test_memory_is_bounded_though_time_stands_still() -> None:
 def test_time_that_steps_back_is_held() -> None:
     assembler = Assembler(CAMERAS, SyncConfig())
     assembler.push(frame("a", 0), 1000 * MS)
-    assert assembler.poll(0) == []
-    due = assembler.next_deadline_ns
-    assert due is not None
-    assert due >= 1060 * MS
+    sets = [one for camera in "bcd" for one in assembler.push(frame(camera, 0), 0)]
+    assert [one.waited_ns for one in sets] == [0]
+
+
+def by_time(
+    *exposures_ms: tuple[str, float], tolerance_ms: int, tail: Sequence[Arrival] = ()
+) -> tuple[Assembler, list[FrameSet]]:
+    """Sets of frames that arrive one microsecond apart in the order given."""
+    assembler = Assembler(
+        CAMERAS, SyncConfig(match="time", tolerance_us=tolerance_ms * 1000, min_cameras=2, deadline_ms=20)
+    )
+    arrivals = [
+        (n * 1000, frame(camera, n, sequence=n, exposure=round(at * MS))) for n, (camera, at) in enumerate(exposures_ms)
+    ]
+    return assembler, drive(assembler, [*arrivals, *tail])
+
+
+def exposures(sets: Sequence[FrameSet]) -> list[dict[str, float]]:
+    return [{camera: member.exposure_time_ns / MS for camera, member in one.members.items()} for one in sets]
+
+
+def test_a_frame_that_fits_two_sets_goes_to_the_nearer() -> None:
+    _, sets = by_time(("a", 0), ("a", 33), ("b", 14), ("c", 1), ("b", 34), tolerance_ms=20)
+    assert exposures(sets) == [{"a": 0, "b": 14, "c": 1}, {"a": 33, "b": 34}]
+
+
+def test_no_chain_of_neighbours_stretches_a_set_beyond_the_tolerance() -> None:
+    assembler, sets = by_time(("b", 15), ("a", 0), ("c", 25), ("d", 26), tolerance_ms=16)
+    assert exposures(sets) == [{"a": 0, "b": 15}, {"c": 25, "d": 26}]
+    assert assembler.unused == {}
+
+
+def test_by_time_too_a_frame_after_the_deadline_is_late_and_a_repeat_a_duplicate() -> None:
+    late = frame("d", 9, exposure=3 * MS)
+    assembler, sets = by_time(("a", 0), ("b", 1), ("c", 2), tolerance_ms=8, tail=[(25 * MS, late)])
+    assert [dict(one.absent) for one in sets] == [{"d": "late"}]
+    assert assembler.unused == {"late": 1}
+    repeat = frame("d", 3, exposure=3 * MS)
+    assembler, sets = by_time(("a", 0), ("b", 1), ("c", 2), ("d", 3), tolerance_ms=8, tail=[(MS, repeat)])
+    assert len(sets) == 1
+    assert assembler.unused == {"duplicate": 1}
 
 
 @pytest.mark.parametrize(
