@@ -30,7 +30,7 @@ check: $(VENV)/.dev
 bench: $(VENV)/.dev
 	@mkdir -p $(OUT)
 	@set -e; for script in benchmarks/*.py; do \
-	    echo "== $$script"; $(BIN)/python $$script | tee $(OUT)/$$(basename $$script .py).json; done
+	    echo "== $$script"; $(BIN)/python $$script --json | tee $(OUT)/$$(basename $$script .py).json; done
 
 lock: $(VENV)/.dev
 	$(BIN)/python requirements/lock.py

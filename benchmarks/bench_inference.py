@@ -109,6 +109,7 @@ def measure(model: str, precision: str, views: int, sets: int) -> dict[str, obje
 def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true", help="as every benchmark; this one prints nothing else")
     parser.add_argument("--model", default="live", help="name or folder")
     parser.add_argument("--precision", default="f32", choices=("auto", "f32", "bf16"))
     parser.add_argument("--views", type=int, default=8)

@@ -199,6 +199,7 @@ def kill_once(delay_s: float) -> tuple[int, int, int]:
 def main() -> int:
     """Measure and print; 1 if a budget is missed or a killed take was hurt."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true", help="as every benchmark; this one prints nothing else")
     parser.add_argument("--sets", type=int, default=150, help="sets per run (default: 150, 5 s of recording)")
     parser.add_argument("--repeats", type=int, default=5, help="takes and bare appends, alternating; medians are shown")
     parser.add_argument("--kill-rounds", type=int, default=0, help="kill a writer so many times instead")
