@@ -119,6 +119,7 @@ def open_page(tmp_path: Path) -> Iterator[Callable[[str], Page]]:
             process.wait()
 
 
+@pytest.mark.timeout(150)  # a browser with software WebGL on a busy machine
 def test_a_browser_shows_the_live_head_and_the_figures(
     open_page: Callable[[str], Page], capfd: pytest.CaptureFixture[str]
 ) -> None:
