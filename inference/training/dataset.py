@@ -131,6 +131,10 @@ def seen(vertices: F32, triangles: I32, views: Views) -> NDArray[np.bool_]:
     return result
 
 
+Row = tuple[list[U8], F32, F64, F64, F64, F64, NDArray[np.bool_]]
+"""Of one set: JPEGs, vertices, pose, K, distortion, extrinsics, visible."""
+
+
 def read_corpus(paths: Sequence[Path], progress: Callable[[int, int], None] | None = None) -> Corpus:
     """Read takes that carry a `truth` channel.
 
@@ -148,7 +152,7 @@ def read_corpus(paths: Sequence[Path], progress: Callable[[int, int], None] | No
         )
     topology: Topology | None = None
     size: tuple[int, int] | None = None
-    rows: list[tuple[list[U8], F32, F64, F64, F64, F64, NDArray[np.bool_]]] = []
+    rows: list[Row] = []
     for done, folder in enumerate(takes):
         take = open_take(folder)
         truths = {mesh.frame_id: mesh for mesh in take.meshes("truth")}
@@ -182,6 +186,10 @@ def read_corpus(paths: Sequence[Path], progress: Callable[[int, int], None] | No
             progress(done + 1, len(takes))
     if topology is None or size is None:
         raise TakeError(f"{takes[0]}: no complete frame set with a true mesh in it")
+    return _stack(rows, topology, size)
+
+
+def _stack(rows: Sequence[Row], topology: Topology, size: tuple[int, int]) -> Corpus:
     jpegs = [jpeg for row in rows for jpeg in row[0]]
     if len(jpegs) != len(rows) * len(rows[0][0]):
         raise TakeError("the takes differ in their number of cameras; train on one kind of rig at a time")
