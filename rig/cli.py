@@ -72,7 +72,7 @@ def _add_simulate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", type=_size, metavar="WxH", help="picture size (default: that of rig.simulated)")
     parser.add_argument("--seed", type=int, help="person, look, rig and performance (default: rig.simulated.seed)")
     parser.add_argument(
-        "--world", choices=("demo", "wide"), default="demo", help="variety: that of the demo, or that of training"
+        "--world", choices=("demo", "wide", "room"), default="demo", help="the demo's; any studio; webcams in any room"
     )
     parser.add_argument("--skins", metavar="NPZ", help="photographic skins (skin_textures) for the wide world")
     parser.add_argument("--jobs", type=_positive, default=1, metavar="J", help="processes (default: 1)")

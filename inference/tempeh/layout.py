@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.tempeh.frames import MM, Views
+from inference.tempeh.frames import MM
 from inference.tempeh.shape import ShapePrior, spread
 from streamer.errors import ModelError
 from streamer.types import F32, I32, Topology
@@ -17,6 +17,8 @@ THUMB_WIDTH, THUMB_HEIGHT = 80, 60
 """Size of the localiser's thumbnails, px."""
 STAGE_GRID, STAGE_STEP_MM = 16, 44.0
 """Voxels along an edge of the stage volume, and their distance."""
+THUMB_SPAN_MM = 520.0
+"""Height of the second look's thumbnails at the head's distance; the first look takes whole pictures."""
 HEAD_GRID = 16
 """Voxels along an edge of the head volume."""
 HEAD_MARGIN_MM = 26.0
@@ -45,14 +47,6 @@ def head_points(template_mm: F32) -> F32:
     low, high = template_mm.min(0) - HEAD_MARGIN_MM, template_mm.max(0) + HEAD_MARGIN_MM
     axes = [np.linspace(low[k], high[k], HEAD_GRID, dtype=np.float32) for k in range(3)]
     return np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)
-
-
-def thumb_views(views: Views) -> Views:
-    """The cameras of thumbnails: pictures resized by area to THUMB_WIDTH x THUMB_HEIGHT."""
-    sx, sy = THUMB_WIDTH / views.size[0], THUMB_HEIGHT / views.size[1]
-    small = np.array([[sx, 0, 0.5 * sx - 0.5], [0, sy, 0.5 * sy - 0.5]])
-    homogeneous = np.concatenate([views.K, np.tile([[[0, 0, 1.0]]], (len(views.K), 1, 1))], 1)
-    return Views(small @ homogeneous, views.distortion, views.camera_from_a, (THUMB_WIDTH, THUMB_HEIGHT))
 
 
 def chosen_vertices(topology: Topology) -> tuple[I32, I32, I32]:

@@ -5,13 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.tempeh import frames, shape
+from inference.tempeh import frames, shape, thumbs
 from inference.tempeh.frames import MM, Views
-from inference.tempeh.layout import LiveConstants, stage_points, thumb_views
+from inference.tempeh.layout import THUMB_SPAN_MM, LiveConstants, stage_points
 from inference.tempeh.refine import Refiner
 from inference.tempeh.shape import Fit
 from streamer.geometry import rigid_from_points
@@ -53,15 +52,13 @@ class LiveNetwork:
     def __init__(
         self, constants: LiveConstants, graphs: Mapping[str, Runnable], cameras: Sequence[Camera], max_views: int
     ) -> None:
-        """Project what does not change: the stage volume."""
+        """Project what does not change: the stage volume of the first look."""
         self._constants, self._graphs, self._slots = constants, graphs, max_views
         world_from_rig = frames.rig_frame(cameras)
         self._world_from_rig = world_from_rig
         self._views = frames.views_of(cameras, world_from_rig)
-        thumbs = thumb_views(self._views)
-        self._thumb_size = thumbs.size
-        grid, inside = frames.sampling_grid(frames.project_all(thumbs, stage_points()), thumbs.size)
-        self._stage_grid, self._stage_inside = self._padded(grid), self._padded(inside)
+        self._whole = thumbs.whole(self._views)
+        self._first_grid = self._stage_grid(self._whole, np.zeros(3))
         prior = constants.prior
         self._landmark_prior = prior.at(constants.landmarks)
         self._control_prior = prior.at(constants.controls)
@@ -96,18 +93,34 @@ class LiveNetwork:
         clock.lap("place")
         return LiveResult(vertices.astype(np.float32), pose.astype(np.float32), clock.laps)
 
+    def _stage_grid(self, windows: thumbs.Windows, centre: F64) -> tuple[F32, F32]:
+        """Where the voxels around a centre lie in the thumbnails, and whether inside."""
+        views = thumbs.thumb_views(self._views, windows)
+        points = stage_points() + centre.astype(np.float32)
+        grid, inside = frames.sampling_grid(frames.project_all(views, points), views.size)
+        return self._padded(grid), self._padded(inside)
+
     def _locate(self, pictures: U8, present: F32) -> Fit:
-        """Pose and rough shape in the rig frame, from thumbnails."""
-        thumbs = np.stack([cv2.resize(p, self._thumb_size, interpolation=cv2.INTER_AREA) for p in pictures])
-        maps = self._graphs["thumbs"].run(
-            {"thumbs": self._padded(frames.standardise(thumbs) * present[:, None, None, None])}
-        )
-        weight = self._stage_inside * self._padded(present)[:, None]
-        volume = self._graphs["stage"].run({"features": maps["features"], "grid": self._stage_grid, "weight": weight})
+        """Pose and rough shape in the rig frame: a look at whole pictures, then one at where the head seemed to be."""
+        first = self._look(pictures, present, self._whole, self._first_grid, np.zeros(3))
+        centre = first.a_from_head[:3, 3]
+        windows = thumbs.around(self._views, centre, THUMB_SPAN_MM)
+        return self._look(pictures, present, windows, self._stage_grid(windows, centre), centre)
+
+    def _look(
+        self, pictures: U8, present: F32, windows: thumbs.Windows, grid_inside: tuple[F32, F32], centre: F64
+    ) -> Fit:
+        """Landmarks in the volume around a centre, fitted by the prior."""
+        grid, inside = grid_inside
+        small = np.stack([thumbs.shrink(picture, window) for picture, window in zip(pictures, windows, strict=True)])
+        shown = self._padded(frames.standardise(small) * present[:, None, None, None])
+        maps = self._graphs["thumbs"].run({"thumbs": shown})
+        weight = inside * self._padded(present)[:, None]
+        volume = self._graphs["stage"].run({"features": maps["features"], "grid": grid, "weight": weight})
         heat = self._graphs["heat"].run(volume)["heat"][0]
         share = np.exp(heat - heat.max(1, keepdims=True))
         landmarks = (share @ stage_points()) / share.sum(1, keepdims=True)
-        return self._rigid_then_shape(landmarks.astype(np.float64))
+        return self._rigid_then_shape(landmarks + centre)
 
     def _rigid_then_shape(self, landmarks: F64) -> Fit:
         prior, constants = self._landmark_prior, self._constants

@@ -44,6 +44,7 @@ class TrainOptions:
     threads: int = 1
     bf16: bool = True
     held_out: float = 0.02
+    start: Path | None = None
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,6 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--only", choices=("localiser", "head"), default="", help="train one network and make no model yet"
     )
+    parser.add_argument("--start", type=Path, metavar="RUN", help="begin with the weights of an earlier training")
     parser.add_argument("--seed", type=int, default=defaults.seed, help="of weights, order and noise")
     parser.add_argument(
         "--max-views", type=int, default=defaults.max_views, metavar="V", help="camera slots of the model"
@@ -86,6 +88,7 @@ def cli_train(args: argparse.Namespace) -> int:
         max_views=args.max_views,
         threads=args.threads,
         bf16=not args.f32,
+        start=args.start,
     )
     result = run_training(options, quiet=args.json)
     if args.json:
@@ -112,7 +115,9 @@ def run_training(options: TrainOptions, *, quiet: bool = False) -> dict[str, str
     trained: dict[str, dict[str, torch.Tensor]] = {}
     for task, plan in _plans(options, learn):
         with progress(f"training the {task.name}", quiet=quiet) as advance:
-            trained[task.name] = dict(train(task, plan, options.out, _reporter(task, plan, advance, quiet)))
+            trained[task.name] = dict(
+                train(task, plan, options.out, _reporter(task, plan, advance, quiet), options.start)
+            )
     if options.only:
         return {"run": str(options.out)}
     if not held_out.sets:

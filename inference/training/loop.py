@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,7 +76,13 @@ def channels_last(model: nn.Module) -> None:
             parameter.data = parameter.data.contiguous(memory_format=layouts[parameter.ndim])
 
 
-def train(task: Task, plan: Plan, folder: Path, report: Callable[[int, dict[str, float]], None]) -> dict[str, Tensor]:
+def train(
+    task: Task,
+    plan: Plan,
+    folder: Path,
+    report: Callable[[int, dict[str, float]], None],
+    start: Path | None = None,
+) -> dict[str, Tensor]:
     """Train a task; continue from `folder` if it holds a checkpoint of the same plan.
 
     Args:
@@ -83,6 +90,7 @@ def train(task: Task, plan: Plan, folder: Path, report: Callable[[int, dict[str,
         plan: length, speed and seed.
         folder: checkpoints and the curve (`<task>.curve.jsonl`) go here.
         report: called every `plan.every` iterations with the mean figures since the last call.
+        start: folder of an earlier training whose averaged weights are the initial ones.
 
     Returns:
         The averaged state of the model, which is also loaded into `task.model`.
@@ -93,6 +101,8 @@ def train(task: Task, plan: Plan, folder: Path, report: Callable[[int, dict[str,
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(plan.seed)
     model = task.model
+    if start is not None:
+        model.load_state_dict(_read(start / f"{task.name}.checkpoint.pt")["average"])
     channels_last(model)
     decayed = [p for p in model.parameters() if p.ndim > 1]
     others = [p for p in model.parameters() if p.ndim <= 1]
@@ -177,13 +187,21 @@ def _save(
     os.replace(path.with_suffix(".tmp"), path)
 
 
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        state: dict[str, Any] = torch.load(path, weights_only=True)
+    except (OSError, RuntimeError, pickle.UnpicklingError) as error:
+        raise ModelError(f"{path}: not a checkpoint of a training: {error}") from error
+    return state
+
+
 def _resume(
     folder: Path, task: Task, plan: Plan, model: nn.Module, optimiser: torch.optim.Optimizer, average: Average
 ) -> int:
     path = folder / f"{task.name}.checkpoint.pt"
     if not path.exists():
         return 0
-    state = torch.load(path, weights_only=True)
+    state = _read(path)
     if state["plan"] != f"{plan}":
         raise ModelError(
             f"{path} belongs to another plan ({state['plan']}); give another --out, or the same options to continue it"

@@ -6,13 +6,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.tempeh import frames
+from inference.tempeh import frames, thumbs
 from inference.tempeh.frames import Views
-from inference.tempeh.layout import THUMB_HEIGHT, THUMB_WIDTH, stage_points, thumb_views
+from inference.tempeh.layout import THUMB_SPAN_MM, stage_points
 from inference.training.dataset import Corpus
 from streamer.types import F32, F64, I32
 
@@ -94,7 +93,12 @@ def _surface(
 
 
 def stage_sample(
-    corpus: Corpus, index: int, chosen: NDArray[np.int64], landmarks: I32, rig_from_true: F64
+    corpus: Corpus,
+    index: int,
+    chosen: NDArray[np.int64],
+    landmarks: I32,
+    rig_from_true: F64,
+    second_look: NDArray[np.floating] | None = None,
 ) -> dict[str, NDArray[np.float32]]:
     """Thumbnails of some views with the landmarks in the rig frame.
 
@@ -103,22 +107,28 @@ def stage_sample(
         index: the set.
         chosen: the views.
         landmarks: vertex indices.
-        rig_from_true: (4, 4) mm, a random motion of the stage that makes the network independent of the rig's exact
-            frame.
+        rig_from_true: (4, 4) mm, a random motion that makes the network independent of the rig's exact frame.
+        second_look: (3,) mm by which the first look missed the head; None: this is the first look, at whole pictures.
 
     Returns:
-        `thumbs` (V, 3, h, w), `grid` (V, P, 2), `weight` (V, P), `landmarks` (L, 3) mm.
+        `thumbs` (V, 3, h, w), `grid` (V, P, 2), `weight` (V, P), `landmarks` (L, 3) mm from the volume's centre.
     """
     world = corpus.cameras(index, chosen.tolist())
     world_from_rig = rig_frame_of(corpus.cameras(index, range(corpus.views))) @ np.linalg.inv(rig_from_true)
-    views = thumb_views(frames.moved(world, world_from_rig))
-    size = (THUMB_WIDTH, THUMB_HEIGHT)
-    thumbs = np.stack([cv2.resize(corpus.picture(index, int(v)), size, interpolation=cv2.INTER_AREA) for v in chosen])
-    grid, weight = frames.sampling_grid(frames.project_all(views, stage_points()), size)
+    in_rig = frames.moved(world, world_from_rig)
     rig_from_world = np.linalg.inv(world_from_rig)
-    truth = corpus.vertices[index][landmarks] @ rig_from_world[:3, :3].T + rig_from_world[:3, 3]
+    centre, windows = np.zeros(3), thumbs.whole(in_rig)
+    if second_look is not None:
+        centre = (rig_from_world @ corpus.world_from_head[index])[:3, 3] + second_look
+        windows = thumbs.around(in_rig, centre, THUMB_SPAN_MM)
+    views = thumbs.thumb_views(in_rig, windows)
+    rows = zip(chosen.tolist(), windows, strict=True)
+    small = np.stack([thumbs.shrink(corpus.picture(index, view), window) for view, window in rows])
+    points = stage_points() + centre.astype(np.float32)
+    grid, weight = frames.sampling_grid(frames.project_all(views, points), views.size)
+    truth = corpus.vertices[index][landmarks] @ rig_from_world[:3, :3].T + rig_from_world[:3, 3] - centre
     return {
-        "thumbs": frames.standardise(thumbs.astype(np.uint8, copy=False)),
+        "thumbs": frames.standardise(small),
         "grid": grid,
         "weight": weight,
         "landmarks": truth.astype(np.float32),

@@ -20,6 +20,9 @@ from streamer.types import F32, I32
 
 Batch = Mapping[str, Tensor]
 
+SECOND_LOOK_MM = 30.0
+"""By how much a first look misses the head, along each axis."""
+
 
 class Task(Protocol):
     """One network with its samples and its loss."""
@@ -54,12 +57,14 @@ class LocaliserTask:
         self.model = Localiser()
 
     def sample(self, index: int, rng: np.random.Generator) -> dict[str, NDArray[np.float32]]:
-        """Four random views, the stage moved at random by about 60 mm and 12 degrees (yaw: 25)."""
+        """Four random views of the stage moved at random; in half of the samples as a second look."""
         chosen = choose_views(rng, self.corpus.views, 4)
         motion = np.eye(4)
         motion[:3, :3] = rotation_from_vector(rng.normal(0, 1, 3) * np.radians([8.0, 25.0, 8.0]))
-        motion[:3, 3] = rng.normal(0, 60.0, 3).clip(-120, 120)
-        return stage_sample(self.corpus, index, chosen, self.landmarks, motion)
+        second = rng.normal(0, SECOND_LOOK_MM * rng.uniform(0, 1.5), 3) if rng.random() < 0.5 else None
+        if second is None:
+            motion[:3, 3] = rng.normal(0, 50.0, 3).clip(-90, 90)
+        return stage_sample(self.corpus, index, chosen, self.landmarks, motion, second)
 
     def loss(self, batch: Batch, progress: float) -> tuple[Tensor, dict[str, float]]:
         """Mean landmark distance / 25 mm, plus the spread of the errors inside a head (its shape and turn)."""

@@ -1,5 +1,7 @@
 """Rings of calibrated cameras around a head at the world's origin."""
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from streamer.geometry import look_at
@@ -31,17 +33,37 @@ def demo_ring(count: int, width: int, height: int, seed: int) -> Calibration:
     return Calibration(tuple(cameras), source=f"simulated ring, seed {seed}")
 
 
-def random_ring(rng: np.random.Generator, count: int, width: int, height: int) -> Calibration:
-    """Any stage somebody may build: 0.6 to 1.5 m, an arc or a ring, tight or loose framing, real lenses."""
+@dataclass(frozen=True, slots=True)
+class RingRange:
+    """What random rings are drawn from."""
+
+    radius_m: tuple[float, float]
+    """Distance of the cameras."""
+    framing_m: tuple[float, float]
+    """Height of the field of view at the stage."""
+    aim_m: float
+    """How far an optical axis passes by the stage's centre, at most, along each axis."""
+
+
+STUDIO = RingRange(radius_m=(0.6, 1.5), framing_m=(0.30, 0.56), aim_m=0.027)
+"""Cameras that were set up for heads."""
+ROOM = RingRange(radius_m=(0.8, 2.2), framing_m=(0.5, 1.7), aim_m=0.12)
+"""Webcams somewhere in a room."""
+
+
+def random_ring(
+    rng: np.random.Generator, count: int, width: int, height: int, within: RingRange = STUDIO
+) -> Calibration:
+    """Any stage somebody may build: an arc or a ring, tight or loose framing, real lenses."""
     half_arc, centre = np.radians(rng.uniform(150, 300)) / 2, rng.normal(0, 0.2)
-    low, radius, framing = rng.uniform(-15, 20), rng.uniform(0.6, 1.5), rng.uniform(0.30, 0.56)
+    low, radius, framing = rng.uniform(-15, 20), rng.uniform(*within.radius_m), rng.uniform(*within.framing_m)
     cameras = []
     for index, azimuth in enumerate(np.linspace(-half_arc, half_arc, count)):
         elevation = np.radians(low + rng.uniform(-15, 25))
         place = _on_sphere(centre + azimuth + rng.normal(0, 0.09), elevation, radius * rng.uniform(0.88, 1.12))
         focal = height / (framing * rng.uniform(0.92, 1.08)) * float(np.linalg.norm(place))
         distortion = np.array([rng.uniform(-0.15, 0.1), rng.uniform(-0.05, 0.05), *rng.normal(0, 5e-4, 2), 0.0])
-        target, roll = rng.uniform(-1, 1, 3) * [0.025, 0.03, 0.025], rng.normal(0, 0.06)
+        target, roll = rng.uniform(-within.aim_m, within.aim_m, 3), rng.normal(0, 0.06)
         cameras.append(_camera(index, width, height, focal, rng.normal(0, 0.025, 2), distortion, place, target, roll))
     return Calibration(tuple(cameras), source="simulated random ring")
 

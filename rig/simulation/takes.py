@@ -54,8 +54,8 @@ def simulate_takes(
         rig: picture size, number of cameras, rate, encoding; its seed chooses people and performances.
         takes: how many; take k of the `demo` world has seed + k.
         frames: frame sets per take.
-        world: `demo` (the performance that `mien demo` shows) or `wide` (unrelated moments, every take another person
-            and rig).
+        world: `demo` (the performance that `mien demo` shows), `wide` (unrelated moments, every take another person and
+            stage) or `room` (the same with webcams in a room).
         jobs: processes.
         skins: npz with `skin_textures` (K, S, S, 3) uint8 in MakeHuman's layout; used in the wide world.
         progress: called with takes done and takes in all.
@@ -102,15 +102,16 @@ def read_skins(path: Path) -> NDArray[np.uint8]:
 
 
 @cache
-def _world(width: int, height: int, cameras: int, seed: int, skins: Path | None) -> WideWorld:
-    return WideWorld(width, height, cameras, seed, None if skins is None else read_skins(skins))
+def _world(width: int, height: int, cameras: int, seed: int, skins: Path | None, rooms: bool) -> WideWorld:
+    return WideWorld(width, height, cameras, seed, None if skins is None else read_skins(skins), rooms=rooms)
 
 
 def _write(folder: Path, index: int, rig: RigConfig, frames: int, world: str, skins: Path | None) -> None:
     """Write one take (in a worker process)."""
     simulated = rig.simulated
-    if world == "wide":
-        take = _world(simulated.width, simulated.height, simulated.cameras, simulated.seed, skins).take(index, frames)
+    if world in ("wide", "room"):
+        size = (simulated.width, simulated.height, simulated.cameras)
+        take = _world(*size, simulated.seed, skins, world == "room").take(index, frames)
         ids = take.calibration.ids
         instants: Iterator[Instant] = (
             Instant(

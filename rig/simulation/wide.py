@@ -10,13 +10,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rig.simulation.cameras import random_ring
+from rig.simulation.cameras import ROOM, STUDIO, random_ring
 from rig.simulation.head import load_head, random_identity
 from rig.simulation.look import random_background, random_look
 from rig.simulation.performance import Moment, random_moment
 from rig.simulation.sensor import random_sensor
 from rig.simulation.stage import Person, Set, Studio
 from streamer.types import F32, U8, Calibration
+
+ROOM_REACH_M = np.array([0.22, 0.15, 0.22])
+"""How far from the middle of a room's cameras a person may be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,16 +55,25 @@ class WideWorld:
         cameras: cameras per rig.
         seed: of the whole set of takes.
         skins: photographic skin textures (see `random_look`), or None for painted ones only.
+        rooms: webcams in a room, the person somewhere in it, instead of cameras set up for heads.
 
     Raises:
         DriverError: OpenGL is not available.
     """
 
     def __init__(
-        self, width: int, height: int, cameras: int, seed: int, skins: NDArray[np.uint8] | None = None
+        self,
+        width: int,
+        height: int,
+        cameras: int,
+        seed: int,
+        skins: NDArray[np.uint8] | None = None,
+        *,
+        rooms: bool = False,
     ) -> None:
         """Open the studio."""
         self._size, self._cameras, self._seed, self._skins = (width, height), cameras, seed, skins
+        self._rooms = rooms
         self._studio = Studio(width, height, cameras, seed)
 
     def take(self, index: int, frames: int) -> WideTake:
@@ -70,7 +82,7 @@ class WideWorld:
         width, height = self._size
         person = Person(load_head().person(random_identity(rng)), random_look(rng, self._skins))
         person = replace(person, neutral=person.neutral * np.float32(rng.uniform(0.94, 1.06)))
-        calibration = random_ring(rng, self._cameras, width, height)
+        calibration = random_ring(rng, self._cameras, width, height, ROOM if self._rooms else STUDIO)
         same_room, grey = rng.random() < 0.3, rng.random() < 0.15
         rooms = [random_background(rng, width, height) for _ in range(1 if same_room else self._cameras)]
         backgrounds = tuple(rooms[i % len(rooms)] for i in range(self._cameras))
@@ -82,6 +94,8 @@ class WideWorld:
         self._studio.dress(person)
         for _ in range(frames):
             moment = random_moment(rng, load_head().units)
+            if self._rooms:
+                moment.world_from_head[:3, 3] += rng.uniform(-1, 1, 3) * ROOM_REACH_M
             pictures, vertices = self._studio.shoot(person, stage_set, moment, rng)
             for picture in pictures:
                 if rng.random() < 0.12:

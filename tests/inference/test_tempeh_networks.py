@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.inference.tiny_corpus import tiny_corpus
 
 from inference.engines import open_engine
-from inference.tempeh import frames
+from inference.tempeh import frames, thumbs
 from inference.tempeh.export import GraphSpec, export_graphs, graph_specs
-from inference.tempeh.layout import LiveConstants, chosen_vertices, head_points
+from inference.tempeh.layout import THUMB_SPAN_MM, LiveConstants, chosen_vertices, head_points
 from inference.tempeh.live import LiveNetwork
 from inference.tempeh.localiser import Localiser
 from inference.tempeh.shape import Fit, ShapePrior
@@ -20,6 +19,7 @@ from inference.training.dataset import Corpus
 from inference.training.samples import head_sample, stage_sample
 from inference.training.tasks import HeadNet
 from streamer.types import Camera
+from tests.inference.tiny_corpus import tiny_corpus
 
 VIEWS = 5
 
@@ -113,14 +113,43 @@ def pictures(corpus: Corpus) -> np.ndarray:
     return np.stack([corpus.picture(0, view) for view in range(VIEWS)])
 
 
-def test_the_localiser_sees_live_what_it_was_trained_on(corpus: Corpus, live: tuple[LiveNetwork, Any]) -> None:
+@pytest.mark.parametrize("missed", [None, (12.0, -7.0, 20.0)], ids=["first look", "second look"])
+def test_the_localiser_sees_live_what_it_was_trained_on(
+    corpus: Corpus, live: tuple[LiveNetwork, Any], missed: tuple[float, float, float] | None
+) -> None:
     network, graphs = live
-    network._locate(pictures(corpus), np.ones(VIEWS, np.float32))
     landmarks = chosen_vertices(corpus.topology)[0]
-    trained = stage_sample(corpus, 0, np.arange(VIEWS), landmarks, np.eye(4))
+    shown, mask = pictures(corpus), np.ones(VIEWS, np.float32)
+    if missed is None:
+        network._look(shown, mask, network._whole, network._first_grid, np.zeros(3))
+        trained = stage_sample(corpus, 0, np.arange(VIEWS), landmarks, np.eye(4))
+    else:
+        rig_from_head = np.linalg.inv(network._world_from_rig) @ corpus.world_from_head[0]
+        centre = rig_from_head[:3, 3] + missed
+        windows = thumbs.around(network._views, centre, THUMB_SPAN_MM)
+        network._look(shown, mask, windows, network._stage_grid(windows, centre), centre)
+        trained = stage_sample(corpus, 0, np.arange(VIEWS), landmarks, np.eye(4), np.array(missed))
     np.testing.assert_allclose(graphs["thumbs"].inputs["thumbs"], trained["thumbs"], atol=1e-6)
     np.testing.assert_allclose(graphs["stage"].inputs["grid"], trained["grid"], atol=1e-5)
     assert (graphs["stage"].inputs["weight"] != trained["weight"]).mean() < 1e-4  # a voxel on the very edge may round
+
+
+def test_a_window_and_its_camera_agree(corpus: Corpus) -> None:
+    """A blob at a known place lies in the thumbnail where its camera says, also for a window beyond the picture."""
+    views = corpus.cameras(0, range(VIEWS))
+    spot = corpus.vertices[0].mean(0).astype(np.float64)
+    y, x = np.mgrid[0 : views.size[1], 0 : views.size[0]]
+    for aside in ((0.0, 0.0, 0.0), (60.0, 40.0, 0.0), (0.0, -110.0, 30.0)):
+        centre = spot + np.array(aside)
+        windows = thumbs.around(views, centre, 420.0)
+        wanted = frames.project_all(thumbs.thumb_views(views, windows), spot[None])[:, 0]
+        for view, pixel in enumerate(frames.project_all(views, spot[None])[:, 0]):
+            blob = np.exp(-((x - pixel[0]) ** 2 + (y - pixel[1]) ** 2) / 40.0)
+            picture = np.repeat((blob * 255)[..., None], 3, 2).astype(np.uint8)
+            small = thumbs.shrink(picture, windows[view])[..., 0].astype(float)
+            rows, columns = np.mgrid[0 : small.shape[0], 0 : small.shape[1]]
+            found = np.array([(columns * small).sum(), (rows * small).sum()]) / small.sum()
+            np.testing.assert_allclose(found, wanted[view], atol=0.1)  # 8-bit quantisation of the blob
 
 
 def test_the_head_nets_see_live_what_they_were_trained_on(corpus: Corpus, live: tuple[LiveNetwork, Any]) -> None:

@@ -172,7 +172,7 @@ def small_rig() -> RigConfig:
     return replace(RigConfig(), simulated=SimulatedConfig(cameras=3, width=96, height=72, seed=3))
 
 
-@pytest.mark.parametrize("world", ["demo", "wide"])
+@pytest.mark.parametrize("world", ["demo", "wide", "room"])
 def test_takes_hold_pictures_and_truth_and_repeat(
     painter: Painter, small_rig: RigConfig, tmp_path: Path, world: str
 ) -> None:
