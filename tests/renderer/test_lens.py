@@ -96,16 +96,17 @@ def test_the_left_ear_is_on_the_right_of_a_frontal_picture_and_nowhere_else() ->
     topology, front = head_topology(), camera("front", 0.0)
     black = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
 
-    def width_beside_the_middle() -> tuple[int, int]:
+    def extent() -> tuple[int, int]:
         ink = draw_overlay(black, front, head_vertices(), topology, opacity=1.0, tint=WHITE)[..., 0]
-        middle, row = np.round(project(front, np.zeros(3))[0]).astype(int)
-        covered = np.flatnonzero(ink[row] > 127)
-        return middle - covered[0], covered[-1] - middle
+        covered = np.flatnonzero(ink[round(project(front, EAR)[0][1])] > 127)
+        return int(covered[0]), int(covered[-1])
 
-    left, right = in_thread(width_beside_the_middle)
-    ear_px = project(front, EAR)[0][0] - project(front, np.array([0.075, 0, 0]))[0][0]
-    assert ear_px > 8
-    assert right - left == pytest.approx(ear_px, abs=3)
+    left, right = in_thread(extent)
+    pixels = project(front, head_vertices())[0][:, 0]
+    # The row goes through the tip of the ear and, within a row of vertices, the widest place of the other side.
+    assert right == pytest.approx(pixels.max(), abs=1.0) and left == pytest.approx(pixels.min(), abs=1.0)
+    middle = project(front, np.zeros(3))[0][0]
+    assert (right - middle) - (middle - left) > 8
 
 
 @given(
