@@ -84,12 +84,13 @@ def _import_openvino() -> Any:
         sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
     try:
         import openvino
+
+        return openvino
     except ImportError as error:
         raise MissingExtra("openvino", "live") from error
     finally:
         if hidden:
             del sys.modules["openvino_telemetry"]
-    return openvino
     return openvino
 
 
