@@ -109,6 +109,7 @@ def run_training(options: TrainOptions, *, quiet: bool = False) -> dict[str, str
         ModelError: the loss is not finite, or a checkpoint belongs to another plan.
     """
     torch.set_num_threads(options.threads)
+    torch.manual_seed(options.seed)
     with progress("reading takes", quiet=quiet) as advance:
         corpus = read_corpus(options.takes, advance)
     learn, held_out = corpus.split(options.held_out)

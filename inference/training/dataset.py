@@ -13,9 +13,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.tempeh.frames import MM, Views, project_all
+from inference.tempeh.frames import MM, Views, project_all, views_of
 from streamer.errors import TakeError
-from streamer.geometry import vertex_normals
+from streamer.geometry import scaled, vertex_normals
 from streamer.takes import open_take
 from streamer.types import F32, F64, I32, U8, Frame, Topology
 
@@ -135,6 +135,17 @@ Row = tuple[list[U8], F32, F64, F64, F64, F64, NDArray[np.bool_]]
 """Of one set: JPEGs, vertices, pose, K, distortion, extrinsics, visible."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """One frame set on its way into a corpus."""
+
+    jpegs: list[U8]
+    vertices: F32
+    pose: F64
+    views: Views
+    visible: NDArray[np.bool_]
+
+
 def read_corpus(paths: Sequence[Path], progress: Callable[[int, int], None] | None = None) -> Corpus:
     """Read takes that carry a `truth` channel.
 
@@ -151,61 +162,60 @@ def read_corpus(paths: Sequence[Path], progress: Callable[[int, int], None] | No
             f"no take under {', '.join(map(str, paths))}; make some with: mien simulate --world wide --out DIR"
         )
     topology: Topology | None = None
-    size: tuple[int, int] | None = None
-    rows: list[Row] = []
+    rows: list[_Row] = []
     for done, folder in enumerate(takes):
-        take = open_take(folder)
-        truths = {mesh.frame_id: mesh for mesh in take.meshes("truth")}
-        if not truths:
-            raise TakeError(f"{folder}: no truth channel; training needs the true mesh of every set")
-        cameras = take.calibration.cameras
-        intrinsics = np.array([camera.K[:2] for camera in cameras])
-        distortion = np.array([camera.distortion for camera in cameras])
-        extrinsics = np.array([camera.camera_from_world[:3] for camera in cameras])
-        extrinsics[:, :, 3] *= MM
-        for frames in take.frame_sets():
-            truth = truths.get(frames.frame_id)
-            if truth is None or len(frames.members) != len(cameras):
-                continue
-            found = take.topologies[truth.topology_id]
-            first = next(iter(frames.members.values()))
-            topology, size = topology or found, size or (first.width, first.height)
-            if found.id != topology.id or any((f.width, f.height) != size for f in frames.members.values()):
-                raise TakeError(
-                    f"{folder}: its topology or picture size differs from the takes before; train on one kind at a time"
-                )
-            pose = truth.world_from_head.astype(np.float64)
-            pose[:3, 3] *= MM
-            vertices = (truth.vertices * MM).astype(np.float32)
-            views = Views(intrinsics, distortion, extrinsics, size)
-            jpegs = [np.array(_as_jpeg(frames.members[camera.id])) for camera in cameras]
-            rows.append(
-                (jpegs, vertices, pose, intrinsics, distortion, extrinsics, seen(vertices, topology.triangles, views))
-            )
+        found, fresh = _read_take(folder)
+        topology = topology or found
+        if found.id != topology.id:
+            raise TakeError(f"{folder}: its topology differs from that of {takes[0]}; train on one topology at a time")
+        rows += fresh
         if progress:
             progress(done + 1, len(takes))
-    if topology is None or size is None:
+    if topology is None or not rows:
         raise TakeError(f"{takes[0]}: no complete frame set with a true mesh in it")
-    return _stack(rows, topology, size)
-
-
-def _stack(rows: Sequence[Row], topology: Topology, size: tuple[int, int]) -> Corpus:
-    jpegs = [jpeg for row in rows for jpeg in row[0]]
-    if len(jpegs) != len(rows) * len(rows[0][0]):
-        raise TakeError("the takes differ in their number of cameras; train on one kind of rig at a time")
-    offset = np.concatenate([[0], np.cumsum([len(jpeg) for jpeg in jpegs])])
+    kinds = {(row.views.size, len(row.jpegs)) for row in rows}
+    if len(kinds) > 1:
+        found_kinds = ", ".join(f"{count} cameras of {width}x{height}" for (width, height), count in sorted(kinds))
+        raise TakeError(f"the takes are of different kinds ({found_kinds}); train on one kind at a time")
+    jpegs = [jpeg for row in rows for jpeg in row.jpegs]
     return Corpus(
         topology=topology,
-        size=size,
+        size=rows[0].views.size,
         jpeg=np.concatenate(jpegs),
-        offset=offset,
-        vertices=np.stack([row[1] for row in rows]),
-        world_from_head=np.stack([row[2] for row in rows]),
-        K=np.stack([row[3] for row in rows]),
-        distortion=np.stack([row[4] for row in rows]),
-        camera_from_world=np.stack([row[5] for row in rows]),
-        visible=np.stack([row[6] for row in rows]),
+        offset=np.concatenate([[0], np.cumsum([len(jpeg) for jpeg in jpegs])]),
+        vertices=np.stack([row.vertices for row in rows]),
+        world_from_head=np.stack([row.pose for row in rows]),
+        K=np.stack([row.views.K for row in rows]),
+        distortion=np.stack([row.views.distortion for row in rows]),
+        camera_from_world=np.stack([row.views.camera_from_a for row in rows]),
+        visible=np.stack([row.visible for row in rows]),
     )
+
+
+def _read_take(folder: Path) -> tuple[Topology, list[_Row]]:
+    """Read the complete frame sets of a take that have a true mesh."""
+    take = open_take(folder)
+    truths = {mesh.frame_id: mesh for mesh in take.meshes("truth")}
+    if not truths:
+        raise TakeError(f"{folder}: no truth channel; training needs the true mesh of every set")
+    topology = take.topologies[next(iter(truths.values())).topology_id]
+    cameras = take.calibration.cameras
+    rows = []
+    for frame_set in take.frame_sets():
+        truth = truths.get(frame_set.frame_id)
+        if truth is None or len(frame_set.members) != len(cameras):
+            continue
+        frames = [frame_set.members[camera.id] for camera in cameras]
+        shown = [scaled(camera, frame.width, frame.height) for camera, frame in zip(cameras, frames, strict=True)]
+        if len({(frame.width, frame.height) for frame in frames}) > 1:
+            raise TakeError(f"{folder}: its cameras have pictures of different sizes; training needs one size")
+        pose = truth.world_from_head.astype(np.float64)
+        pose[:3, 3] *= MM
+        vertices = (truth.vertices * MM).astype(np.float32)
+        views = views_of(shown, np.eye(4))
+        visible = seen(vertices, topology.triangles, views)
+        rows.append(_Row([np.array(_as_jpeg(frame)) for frame in frames], vertices, pose, views, visible))
+    return topology, rows
 
 
 def _as_jpeg(frame: Frame) -> U8:

@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,15 +98,11 @@ def train(
         ModelError: the loss is not finite (the batch is saved for inspection), or the checkpoint is of another plan.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(plan.seed)
     model = task.model
     if start is not None:
         model.load_state_dict(_read(start / f"{task.name}.checkpoint.pt")["average"])
     channels_last(model)
-    decayed = [p for p in model.parameters() if p.ndim > 1]
-    others = [p for p in model.parameters() if p.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": 0.01}, {"params": others, "weight_decay": 0.0}]
-    optimiser = torch.optim.AdamW(groups, lr=plan.rate, betas=(0.9, 0.98))
+    optimiser = _optimiser(model, plan)
     average = Average(model)
     begin = _resume(folder, task, plan, model, optimiser, average)
     batches = Batches(
@@ -126,11 +121,9 @@ def train(
             if (iteration + 1) % plan.every == 0 or iteration + 1 == plan.iterations:
                 means = {name: float(np.mean(values)) for name, values in sums.items()}
                 sums = {}
+                point = {"iteration": iteration + 1, "samples": (iteration + 1) * plan.batch, **means}
                 with (folder / f"{task.name}.curve.jsonl").open("a") as curve:
-                    curve.write(
-                        json.dumps({"iteration": iteration + 1, "samples": (iteration + 1) * plan.batch, **means})
-                        + "\n"
-                    )
+                    curve.write(json.dumps(point) + "\n")
                 _save(folder, task, plan, model, optimiser, average, iteration + 1)
                 report(iteration + 1, means)
     finally:
@@ -138,6 +131,14 @@ def train(
     model.load_state_dict(average.state)
     model.eval()
     return average.state
+
+
+def _optimiser(model: nn.Module, plan: Plan) -> torch.optim.Optimizer:
+    """AdamW; only matrices decay."""
+    decayed = [p for p in model.parameters() if p.ndim > 1]
+    others = [p for p in model.parameters() if p.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": 0.01}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=plan.rate, betas=(0.9, 0.98))
 
 
 def _step(
@@ -190,7 +191,7 @@ def _save(
 def _read(path: Path) -> dict[str, Any]:
     try:
         state: dict[str, Any] = torch.load(path, weights_only=True)
-    except (OSError, RuntimeError, pickle.UnpicklingError) as error:
+    except Exception as error:
         raise ModelError(f"{path}: not a checkpoint of a training: {error}") from error
     return state
 
