@@ -91,7 +91,6 @@ def _import_openvino() -> Any:
     finally:
         if hidden:
             del sys.modules["openvino_telemetry"]
-    return openvino
 
 
 class OpenVinoEngine:
