@@ -69,6 +69,14 @@ def test_wrong_usage_is_two(capsys: pytest.CaptureFixture[str]) -> None:
     assert "dmeo" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("seconds", ["0", "-3", "inf", "soon"])
+def test_lengths_are_positive(seconds: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        mien.main(["demo", f"--seconds={seconds}"])
+    assert caught.value.code == 2
+    assert "--seconds" in capsys.readouterr().err
+
+
 def test_wrong_configuration_is_one_line_and_one(capsys: pytest.CaptureFixture[str]) -> None:
     assert mien.main(["doctor", "--set", "rig.fsp=3"]) == 1
     out, err = capsys.readouterr()
