@@ -23,7 +23,7 @@ HEAD_GRID = 16
 """Voxels along an edge of the head volume."""
 HEAD_MARGIN_MM = 26.0
 """The head volume is the template's box widened by this."""
-LANDMARKS, CONTROLS, LOOKED_AT = 24, 320, 1024
+LANDMARKS, CONTROLS, LOOKED_AT = 24, 320, 512
 """Vertices that the localiser, the coarse head and the refinement speak of."""
 COMPONENTS = 128
 """Shape components of the prior."""

@@ -17,6 +17,10 @@ from streamer.geometry import rigid_from_points
 from streamer.types import F32, F64, U8, Camera
 
 
+ENOUGH = 0.8
+"""A second look is spared where its windows would be higher than this share of the pictures: rigs set up for heads."""
+
+
 class Runnable(Protocol):
     """A compiled graph."""
 
@@ -101,10 +105,15 @@ class LiveNetwork:
         return self._padded(grid), self._padded(inside)
 
     def _locate(self, pictures: U8, present: F32) -> Fit:
-        """Pose and rough shape in the rig frame: a look at whole pictures, then one at where the head seemed to be."""
+        """Pose and rough shape in the rig frame.
+
+        A look at whole pictures, then one at where the head seemed to be, if that shows it larger.
+        """
         first = self._look(pictures, present, self._whole, self._first_grid, np.zeros(3))
         centre = first.a_from_head[:3, 3]
         windows = thumbs.around(self._views, centre, THUMB_SPAN_MM)
+        if np.median(windows[:, 3]) > ENOUGH * self._views.size[1]:
+            return first
         return self._look(pictures, present, windows, self._stage_grid(windows, centre), centre)
 
     def _look(

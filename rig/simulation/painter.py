@@ -61,9 +61,17 @@ out vec4 colour;
 void main() { colour = vec4(texture(skin, v_uv).rgb * v_light + v_gloss, 1.0); }
 """
 
-REST_SHADER = """
+CLOTH_SHADER = """
 #version 330
-uniform vec3 eye_centre[2], iris_colour, cloth_colour, teeth_colour;
+uniform vec3 cloth_colour;
+in vec3 v_place; in vec3 v_light;
+out vec4 colour;
+void main() { colour = vec4(cloth_colour * v_light * (0.85 + 0.15 * sin(v_place.y * 300.0)), 1.0); }
+"""
+
+MOUTH_AND_EYES_SHADER = """
+#version 330
+uniform vec3 eye_centre[2], iris_colour, teeth_colour;
 in vec3 v_place; in vec3 v_light; in vec3 v_gloss; flat in float v_part;
 out vec4 colour;
 vec3 eyeball(vec3 centre) {
@@ -78,12 +86,13 @@ void main() {
     vec3 albedo;
     if (v_part < 2.5) albedo = eyeball(eye_centre[int(v_part) - 1]);
     else if (v_part < 4.5) albedo = teeth_colour;
-    else if (v_part < 5.5) albedo = vec3(0.62, 0.28, 0.27);
-    else albedo = cloth_colour * (0.85 + 0.15 * sin(v_place.y * 300.0));
+    else albedo = vec3(0.62, 0.28, 0.27);
     colour = vec4(albedo * v_light + v_gloss, 1.0);
 }
 """
 
+SHADERS = (SKIN_SHADER, MOUTH_AND_EYES_SHADER, CLOTH_SHADER)
+"""One program each: a software rasteriser pays for every branch of a shader at every pixel."""
 TORSO_PART = 6.0
 
 
@@ -139,7 +148,7 @@ class Painter:
             [self.context.renderbuffer((width, height * cameras), 4)],
             self.context.depth_renderbuffer((width, height * cameras)),
         )
-        self._programs = [self.context.program(VERTEX_SHADER, shader) for shader in (SKIN_SHADER, REST_SHADER)]
+        self._programs = [self.context.program(VERTEX_SHADER, shader) for shader in SHADERS]
         self._build_mesh()
         self._skin: moderngl.Texture | None = None
         eyes = [head.neutral[head.part_vertices(f"eye_{side}")] for side in ("left", "right")]
@@ -179,16 +188,17 @@ class Painter:
         self._torso_normals = vertex_normals(torso, torso_faces)
         self._static = self.context.buffer(np.concatenate([static, torso_static]).astype("f4").tobytes())
         self._dynamic = self.context.buffer(reserve=(len(unique) + len(torso)) * 24)
-        skin = np.concatenate([head.triangle_part == 0, np.zeros(len(torso_faces), bool)])
+        parts = np.concatenate([head.triangle_part, np.full(len(torso_faces), TORSO_PART)])
+        shader_of = np.where(parts == 0, 0, np.where(parts == TORSO_PART, 2, 1))
         layout = [
             (self._dynamic, "3f 3f", "position", "normal"),
             (self._static, "2f 3f 2f", "uv", "place", "part_exposure"),
         ]
         self._meshes = [
             self.context.vertex_array(
-                program, layout, self.context.buffer(faces[which].astype("i4").tobytes()), skip_errors=True
+                program, layout, self.context.buffer(faces[shader_of == kind].astype("i4").tobytes()), skip_errors=True
             )
-            for program, which in zip(self._programs, (skin, ~skin), strict=True)
+            for kind, program in enumerate(self._programs)
         ]
 
     def wear(self, surface: Surface, light: Light) -> None:
