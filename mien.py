@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from inference.config import InferenceConfig
 from renderer.config import ViewConfig
 from rig.config import RigConfig
-from streamer.config import BusConfig, RecordConfig, SyncConfig, load
+from streamer.config import BusConfig, RecordConfig, ServeConfig, SyncConfig, load
 from streamer.config_text import to_toml
 from streamer.errors import MienError
 from streamer.leash import follow
@@ -42,6 +42,7 @@ SECTIONS = {
     "inference": InferenceConfig,
     "record": RecordConfig,
     "view": ViewConfig,
+    "serve": ServeConfig,
 }
 
 Handler = Callable[[argparse.Namespace], int]
@@ -58,6 +59,7 @@ class Settings:
     inference: InferenceConfig
     record: RecordConfig
     view: ViewConfig
+    serve: ServeConfig
     text: str
     """All of it as TOML, as takes keep it and as child processes read it."""
 

@@ -1,7 +1,8 @@
-"""The streamer's verbs: record, replay, recover, verify, export, import. Modules are imported when a verb runs."""
+"""The streamer's verbs: record, replay, serve, recover, verify, export, import. A verb imports what it needs."""
 
 import argparse
 import json
+import sys
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -51,6 +52,10 @@ def add_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]", comm
     replay.add_argument("--loop", action="store_true", help="begin again at the end; ids go on counting")
     replay.add_argument("--meshes", action="store_true", help="also publish the recorded meshes")
     replay.add_argument("--lead", type=_not_negative, default=1.0, metavar="S", help="seconds before the first frame")
+
+    serve = add(verbs, "serve", _serve, "the live head for engines and tools, over TCP and WebSocket", "mien serve")
+    serve.add_argument("--seconds", type=_positive, metavar="N", help="stop after this long (default: at Ctrl-C)")
+    serve.add_argument("--channel", default="mesh", choices=("mesh", "truth"), help="which meshes (default: mesh)")
 
     recover = add(
         verbs, "recover", _recover, "repair a take that was cut short or damaged", "mien recover takes/demo/slate_T001"
@@ -210,6 +215,24 @@ def _replay(args: argparse.Namespace) -> int:
             lead_s=args.lead,
         )
     _say(args, {"take": str(args.take), "published": sent}, f"{args.take}: {sum(sent.values())} messages published")
+    return 0
+
+
+def _serve(args: argparse.Namespace) -> int:
+    from streamer.gateway.serve import run_serve
+    from streamer.processes import Stop
+
+    settings = args.load()
+
+    def bound(endpoints: tuple[str, str]) -> None:
+        print(f"the head is at {' and '.join(endpoints)}", file=sys.stderr, flush=True)
+
+    with Stop() as stop:
+        done = run_serve(
+            settings.serve, settings.bus, stop=stop, seconds=args.seconds, channel=args.channel, bound=bound
+        )
+    line = f"{done['clients.joined']} clients, {done['frames.sent']} frames sent of {done['meshes.received']} meshes"
+    _say(args, done, line)
     return 0
 
 

@@ -95,6 +95,20 @@ class RecordConfig:
     """Recording does not start with less free space, and stops cleanly when it runs out."""
 
 
+@dataclass(frozen=True, slots=True)
+class ServeConfig:
+    """`[serve]`: the gateway to engines and tools."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on; anything but loopback is refused: the gateway neither encrypts nor asks who is there."""
+    tcp_port: int = field(default=5750, metadata=limits(1, 65535))
+    """TCP port for raw records."""
+    websocket_port: int = field(default=5751, metadata=limits(1, 65535))
+    """TCP port for WebSocket, a record per binary message."""
+    max_clients: int = field(default=16, metadata=limits(1, 1024))
+    """Clients at a time, over both ports; one more is told so and let go."""
+
+
 def parse_section(cls: type[Section], values: Mapping[str, Any], where: str) -> Section:
     """Build a section from a TOML table.
 

@@ -31,6 +31,7 @@ WITHOUT_UNIT = {
     "view.width": "px, as everywhere",
     "view.height": "px, as everywhere",
     "view.cameras": "count",
+    "serve.max_clients": "count",
 }
 
 

@@ -13,7 +13,7 @@ import mien
 from streamer.errors import TakeError
 
 ROOT = Path(__file__).resolve().parents[2]
-HEAVY = ("torch", "openvino", "moderngl", "cv2", "zmq", "av", "viser", "rich", "mcap")
+HEAVY = ("torch", "openvino", "moderngl", "cv2", "zmq", "av", "viser", "rich", "mcap", "websockets")
 
 
 def parsers() -> Iterator[tuple[str, argparse.ArgumentParser]]:
@@ -56,7 +56,7 @@ def test_every_verb_has_common_options_an_example_and_a_handler(words: str) -> N
 
 def test_promised_verbs_are_there() -> None:
     promised = (
-        "demo|live|doctor|node|infer|view|record|replay|recover|verify|simulate|reprocess|export|train|evaluate|"
+        "demo|live|doctor|node|infer|view|record|replay|serve|recover|verify|simulate|reprocess|export|train|evaluate|"
         "cameras list|cameras preview|import video|import nersemble"
     )
     assert set(promised.split("|")) <= set(LEAVES)
