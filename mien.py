@@ -28,6 +28,7 @@ from streamer.leash import follow
 
 if TYPE_CHECKING:
     from streamer.doctor import Check
+    from streamer.takes import Take
 
 GL_PROBE = """
 from renderer.viewer.context import headless_context
@@ -114,6 +115,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     follow(os.environ)
     args = build_parser().parse_args(argv)
     args.load = lambda: load_settings(args.config, args.set)
+    args.overlay_take = _overlay_take
     try:
         return int(args.handler(args))
     except KeyboardInterrupt:
@@ -126,6 +128,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         print(f"mien {args.verb}: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
+
+
+def _overlay_take(take: "Take", video: Path) -> int:
+    """Draw a take's meshes over its pictures: the renderer's work for `mien reprocess`, a verb of another room."""
+    from renderer.viewer.overlay import overlay_take
+
+    return overlay_take(take, video)
 
 
 def _version() -> str:
@@ -204,6 +213,7 @@ def _room_checks(inference: InferenceConfig) -> list["Check"]:
     from inference.engines import open_engine
     from inference.model_store import load_model
     from streamer.doctor import Check
+    from streamer.takes import Take
 
     # In a process of its own: a broken graphics driver may take the process down.
     probe = subprocess.run([sys.executable, "-c", GL_PROBE], capture_output=True, text=True, timeout=60, check=False)

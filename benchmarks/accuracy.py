@@ -2,9 +2,10 @@
 
     python benchmarks/accuracy.py --model live
 
-Simulates held-out takes (their seeds are kept out of training), evaluates the model with 8 views and with any 4 of the 8,
-and prints beside each figure that of the mean head placed at the true pose: a network that does not clearly beat it has
-learned only pose. `demo`: the stage of `mien demo`, 640x480, another person each take. `wide`: the world of training, 320x240.
+Simulates held-out takes (their seeds are kept out of training), evaluates the model with 8 views and with any 4 of the
+8, and prints beside each figure that of the mean head placed at the true pose: a network that does not clearly beat it
+has learned only pose. `demo`: the stage of `mien demo`, 640x480, another person each take. `wide`: the world of
+training, 320x240.
 """
 
 import argparse
