@@ -170,7 +170,9 @@ def sphere(rings: int = 24, steps: int = 48) -> tuple[np.ndarray, np.ndarray]:
     """A closed head-sized ellipsoid, (N, 3) mm and (T, 3), counter-clockwise from outside."""
     polar = np.linspace(0.05, np.pi - 0.05, rings)[:, None]
     turn = np.arange(steps) * 2 * np.pi / steps
-    unit = np.stack([np.sin(polar) * np.cos(turn), np.cos(polar) * np.ones_like(turn), np.sin(polar) * np.sin(turn)], -1)
+    unit = np.stack(
+        [np.sin(polar) * np.cos(turn), np.cos(polar) * np.ones_like(turn), np.sin(polar) * np.sin(turn)], -1
+    )
     i, j = np.meshgrid(np.arange(rings - 1), np.arange(steps), indexing="ij")
     a, b = i * steps + j, i * steps + (j + 1) % steps
     faces = np.concatenate([np.stack([a, b, b + steps], -1), np.stack([a, b + steps, a + steps], -1)])

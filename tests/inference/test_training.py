@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.inference.tiny_corpus import tiny_corpus
 
 from inference.tempeh.layout import chosen_vertices, head_points
 from inference.training.dataset import Corpus, read_corpus
@@ -14,6 +13,7 @@ from inference.training.loop import Plan, train
 from inference.training.samples import Batches
 from inference.training.tasks import HeadTask, LocaliserTask
 from streamer.errors import ModelError, TakeError
+from tests.inference.tiny_corpus import tiny_corpus
 
 
 @pytest.fixture(scope="module")
