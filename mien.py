@@ -213,7 +213,6 @@ def _room_checks(inference: InferenceConfig) -> list["Check"]:
     from inference.engines import open_engine
     from inference.model_store import load_model
     from streamer.doctor import Check
-    from streamer.takes import Take
 
     # In a process of its own: a broken graphics driver may take the process down.
     probe = subprocess.run([sys.executable, "-c", GL_PROBE], capture_output=True, text=True, timeout=60, check=False)
