@@ -1,0 +1,70 @@
+"""The head in the scene: a mesh object whose vertices follow the stream."""
+
+import bpy
+import numpy as np
+
+from .records import Topology
+
+NAME = "Mien Head"
+
+
+class HeldError(Exception):
+    """The object cannot be written now; the message says why."""
+
+
+def build(
+    topology: Topology, head: "bpy.types.Object | None", collection: "bpy.types.Collection"
+) -> "bpy.types.Object":
+    """Make the mesh of a topology, in an existing object if there is one.
+
+    Args:
+        topology: the topology.
+        head: the object of an earlier topology; keeps its name, place and materials.
+        collection: where a new object goes.
+
+    Returns:
+        The object; all its vertices lie at the origin until `pose`.
+
+    Raises:
+        HeldError: the object is being edited.
+    """
+    if head is None:
+        head = bpy.data.objects.new(NAME, bpy.data.meshes.new(NAME))
+        collection.objects.link(head)
+    _require_object_mode(head)
+    mesh, count = head.data, len(topology.triangles)
+    mesh.clear_geometry()
+    mesh.vertices.add(topology.vertices)
+    mesh.loops.add(3 * count)
+    mesh.polygons.add(count)
+    mesh.loops.foreach_set("vertex_index", np.ascontiguousarray(topology.triangles.ravel(), np.int32))
+    mesh.polygons.foreach_set("loop_start", np.arange(0, 3 * count, 3, dtype=np.int32))
+    mesh.polygons.foreach_set("use_smooth", np.ones(count, bool))
+    if topology.uv is not None:
+        mesh.uv_layers.new(name="UVMap").data.foreach_set("uv", topology.uv.ravel())
+    mesh.update(calc_edges=True)
+    head["mien_topology"] = f"{topology.key:08x}"
+    return head
+
+
+def pose(head: "bpy.types.Object", positions: np.ndarray) -> None:
+    """Move the vertices.
+
+    Args:
+        head: an object that fits the topology.
+        positions: (N, 3) float32, contiguous, metres in Blender's axes.
+
+    Raises:
+        HeldError: the object is being edited.
+    """
+    _require_object_mode(head)
+    mesh = head.data
+    # The attribute, not `vertices.foreach_set('co')`: 5 microseconds instead of 3 milliseconds for 5000 vertices.
+    mesh.attributes["position"].data.foreach_set("vector", positions.ravel())
+    mesh.update()
+    head.update_tag()
+
+
+def _require_object_mode(head: "bpy.types.Object") -> None:
+    if head.mode == "EDIT":
+        raise HeldError(f"'{head.name}' is being edited; leave Edit Mode to go on")
