@@ -113,6 +113,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb and return its exit code."""
     follow(os.environ)
+    calm_blas()
     args = build_parser().parse_args(argv)
     args.load = lambda: load_settings(args.config, args.set)
     args.overlay_take = _overlay_take
@@ -128,6 +129,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         print(f"mien {args.verb}: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
+
+
+def calm_blas() -> None:
+    """Keep numpy's products to one thread; to be called before numpy is imported.
+
+    Those of the live path are small, and threads that spin for each other take the cores from the engine, the decoders
+    and the cameras: a mesh cost 2.4 times the CPU (0.305 against 0.129 s), a simulated frame set as well (99, 41 ms).
+    """
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 def _overlay_take(take: "Take", video: Path) -> int:

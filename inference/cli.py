@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -113,7 +112,6 @@ def _engine_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _infer(args: argparse.Namespace) -> int:
-    _calm_blas()
     from inference.node import run_infer
     from streamer.processes import Stop
 
@@ -125,7 +123,6 @@ def _infer(args: argparse.Namespace) -> int:
 
 
 def _reprocess(args: argparse.Namespace) -> int:
-    _calm_blas()
     from dataclasses import asdict
 
     from inference.reprocess import offline_sync, reprocess_take
@@ -159,7 +156,6 @@ def _reprocess(args: argparse.Namespace) -> int:
 
 
 def _evaluate(args: argparse.Namespace) -> int:
-    _calm_blas()
     from inference.evaluate import EvaluateOptions, evaluate, table
     from streamer.progress import progress
 
@@ -218,7 +214,6 @@ def _model_check(args: argparse.Namespace) -> int:
 
 
 def _bench_model(args: argparse.Namespace) -> int:
-    _calm_blas()
     from inference.bench import BenchOptions, bench_model
 
     settings = args.load()
@@ -234,15 +229,6 @@ def _bench_model(args: argparse.Namespace) -> int:
     result = bench_model(_model(args, settings), options)
     _print(args, result, "\n".join(f"{key:<16} {value}" for key, value in result.items()))
     return 0
-
-
-def _calm_blas() -> None:
-    """Keep numpy's products to one thread; to be called before numpy is imported.
-
-    The live path's are small. On two threads a mesh cost 2.4 times the CPU (0.305 against 0.129 s, 8 views, a busy
-    two-core machine): threads that spin for each other take the cores from the engine, the decoder and the cameras.
-    """
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 def _model(args: argparse.Namespace, settings: Any) -> "ModelFiles":

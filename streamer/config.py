@@ -61,7 +61,7 @@ class SyncConfig:
     """`frame_id` for triggered cameras, `time` (within the tolerance) for free-running ones."""
     tolerance_us: int = field(default=8000, metadata=limits(0, 1_000_000))
     """Largest spread of exposure times inside a set."""
-    deadline_ms: float = field(default=60.0, metadata=limits(1, 60_000))
+    deadline_ms: float = field(default=120.0, metadata=limits(1, 60_000))
     """A set is released this long after its first member arrived, whoever is missing."""
     on_missing: Literal["omit", "freeze", "drop", "stop"] = "omit"
     """What a missing camera does to its set."""

@@ -16,7 +16,6 @@ from inference.tempeh.shape import Fit
 from streamer.geometry import rigid_from_points
 from streamer.types import F32, F64, U8, Camera
 
-
 ENOUGH = 0.8
 """A second look is spared where its windows would be higher than this share of the pictures: rigs set up for heads."""
 

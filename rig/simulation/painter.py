@@ -5,6 +5,7 @@ the true mesh agree to the pixel. Light is computed per vertex (the mesh is fine
 rasteriser fast.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -137,6 +138,8 @@ class Painter:
 
     def __init__(self, head: HeadModel, width: int, height: int, cameras: int) -> None:
         """Make the context and an atlas of `cameras` pictures stacked downwards."""
+        # Mesa's software rasteriser: its threads cost a third more CPU than they save time, on cores that others need
+        os.environ.setdefault("LP_NUM_THREADS", "0")
         try:
             self.context = moderngl.create_context(standalone=True, backend="egl")  # type: ignore[arg-type]  # stub says dict
         except Exception as error:

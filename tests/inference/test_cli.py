@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -148,19 +147,6 @@ def test_training_without_torch_names_the_extra(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(MissingExtra, match=r"'torch' is not installed; run: pip install 'mien\[train\]'"):
         run("train", "a", "--out", "b")
-
-
-def test_running_verbs_keep_blas_to_one_thread_unless_told_otherwise(
-    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    write_take(tmp_path / "take", sets=1)
-    for before, after in ((None, "1"), ("3", "3")):
-        monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
-        if before is not None:
-            monkeypatch.setenv("OPENBLAS_NUM_THREADS", before)
-        assert run("evaluate", str(tmp_path / "take"), "--json", model=model) == 0
-        assert os.environ["OPENBLAS_NUM_THREADS"] == after
-    capsys.readouterr()
 
 
 def test_listing_the_verbs_imports_nothing_heavy() -> None:

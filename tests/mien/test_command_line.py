@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -121,3 +122,14 @@ def test_doctor_answers_as_json(capsys: pytest.CaptureFixture[str], tmp_path: Pa
     assert {"python", "packages", "ports", "disk space", "disk speed", "shared memory", "graphics", "model"} <= names
     assert all(check["remedy"] for check in answer["checks"] if check["state"] != "ok")
     assert answer["ok"] == all(check["state"] != "fail" for check in answer["checks"])
+
+
+@pytest.mark.parametrize(("before", "after"), [(None, "1"), ("3", "3")])
+def test_numpys_products_keep_to_one_thread_unless_told_otherwise(
+    monkeypatch: pytest.MonkeyPatch, before: str | None, after: str
+) -> None:
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    if before is not None:
+        monkeypatch.setenv("OPENBLAS_NUM_THREADS", before)
+    mien.calm_blas()
+    assert os.environ["OPENBLAS_NUM_THREADS"] == after
