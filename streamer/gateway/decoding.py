@@ -125,7 +125,7 @@ class _Reader:
     def end(self, flags: int, known: int) -> None:
         """Refuse bytes that no flag announces; a block of a later version may follow the known ones."""
         left = len(self._payload) - self._at
-        if left and not flags & ~known:
+        if left and not flags & ~int(known):  # an IntFlag inverts to its own members only
             raise WireError(f"the {self._what} has {left} bytes too many")
 
 

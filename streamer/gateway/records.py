@@ -200,7 +200,7 @@ def encode_frame(mesh: MeshFrame, sequence: int) -> bytes:
         flags=flags,
         sequence=sequence % (1 << 32),
         topology=topology_key(mesh.topology_id),
-        capture_time_s=mesh.exposure_time_ns / 1e9,
+        capture_time_s=mesh.exposure_time_ns / 1_000_000_000,  # int by int: rounded once
         vertices=len(mesh.vertices),
     )
 

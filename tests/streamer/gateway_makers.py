@@ -1,4 +1,4 @@
-"""A head that is the same from no two sides, the golden stream, a client, and a gateway with a bus that the test plays."""
+"""A lopsided head, the golden stream, a client, and a gateway on a bus that the test plays."""
 
 import socket
 import threading
@@ -9,6 +9,7 @@ from typing import Any, Self
 import numpy as np
 
 from streamer.config import BusConfig, ServeConfig
+from streamer.errors import MienError
 from streamer.gateway.decoding import Splitter, decode_end, decode_frame, decode_hello, decode_topology
 from streamer.gateway.records import Kind, Record, encode_end, encode_frame, encode_hello, encode_topology
 from streamer.gateway.serve import run_serve
@@ -134,7 +135,7 @@ class Stage:
         self.stop = threading.Event()
         self.counters: dict[str, int] = {}
         self.endpoints: tuple[str, str] = ("", "")
-        self._failure: Exception | None = None
+        self._failure: MienError | None = None
         bound = threading.Event()
 
         def tell(endpoints: tuple[str, str]) -> None:
@@ -145,7 +146,7 @@ class Stage:
             try:
                 bus = BusConfig(infer=address, nodes=(address,))
                 self.counters = run_serve(config, bus, stop=self.stop, bound=tell, **options)
-            except Exception as error:
+            except MienError as error:
                 self._failure = error
             finally:
                 bound.set()
