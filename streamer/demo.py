@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -76,6 +77,8 @@ def run_demo(settings: DemoSettings, options: DemoOptions, *, say: Say) -> dict[
     for key in ("node_port", "infer_port", "record_port", "demo_port"):
         config += ["--set", f"bus.{key}={getattr(bus, key)}"]
     config += ["--set", f"view.web_port={web_port}"]
+    if not settings.inference.threads:  # the simulated cameras need the other half of the machine
+        config += ["--set", f"inference.threads={max(1, len(os.sched_getaffinity(0)) // 2)}"]
     seconds = options.seconds or (HEADLESS_SECONDS if options.headless else None)
     view: tuple[str, ...]
     if options.headless:

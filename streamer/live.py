@@ -24,9 +24,9 @@ from streamer.supervise import ProcessSpec, Supervisor, last_words
 from streamer.transport import Publisher, Subscriber, endpoint_for
 from streamer.types import Health
 
-NODE_NICE = 5
+NODE_NICE = 10
 """A simulated rig renders on the cores that inference needs: it gives way, as a real camera host would cost nothing."""
-VIEW_NICE = 10
+VIEW_NICE = 15
 """To look on must not slow what is looked at, where the viewer draws without a GPU."""
 LAST_WORDS_S = 5.0
 """Longest wait for the final Health of a process that has ended."""
