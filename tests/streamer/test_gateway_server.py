@@ -69,7 +69,7 @@ def test_a_topology_may_change_in_mid_stream(stage: Stage) -> None:
 
 
 def test_a_client_that_stalls_delays_nobody() -> None:
-    """One client never reads, another gets each frame before the next is sent; then the first wakes and is soon live."""
+    """One never reads, another gets each frame before the next is sent; then the first wakes and is soon live."""
     count = 200
     topology, frames = encode_topology(WIDE), [encode_frame(mesh(WIDE, number), number) for number in range(count)]
     delays_s = []

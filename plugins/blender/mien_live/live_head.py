@@ -12,6 +12,11 @@ class HeldError(Exception):
     """The object cannot be written now; the message says why."""
 
 
+def fits(head: "bpy.types.Object", topology: Topology) -> bool:
+    """Return whether the object holds this topology, as `build` made it."""
+    return head.get("mien_topology") == f"{topology.key:08x}" and len(head.data.vertices) == topology.vertices
+
+
 def build(
     topology: Topology, head: "bpy.types.Object | None", collection: "bpy.types.Collection"
 ) -> "bpy.types.Object":
