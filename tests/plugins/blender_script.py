@@ -94,7 +94,9 @@ bpy.ops.object.mode_set(mode="OBJECT")
 pump_until(applied_more(2))
 tell("after editing")
 
-bpy.data.objects.remove(scene.mien.head)
+bpy.ops.object.select_all(action="DESELECT")
+scene.mien.head.select_set(True)
+assert bpy.ops.object.delete() == {"FINISHED"}  # out of the scene; the add-on's pointer keeps the object alive
 pump_until(applied_more(2))
 tell("after deleting")
 

@@ -8,9 +8,11 @@ Needs `bpy`, which wants an older numpy than Mien, so it has a Python of its own
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from plugins.blender import mien_live
 from tests.streamer.gateway_makers import LEFT_EAR, NOSE, Stage, head
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -120,3 +123,37 @@ def test_the_head_in_blender() -> None:
     assert told["after deleting"]["objects"] == ["Mien Head"], "a head deleted by hand comes back as a new one"
     assert told["after a restart"]["applied"] > told["after deleting"]["applied"]
     assert told["after a restart"]["status"] == f"live: other, {OTHER.vertex_count} vertices"
+
+
+INSTALL = """
+import sys
+import bpy
+import addon_utils  # lies in a folder that bpy adds
+addon_utils.enable("bl_pkg")
+result = bpy.ops.extensions.package_install_files(filepath=sys.argv[1], repo="user_default", enable_on_install=True)
+name = "bl_ext.user_default.mien_live"
+assert result == {"FINISHED"} and name in bpy.context.preferences.addons and bpy.context.scene.mien.port == 5750
+bpy.ops.preferences.addon_disable(module=name)
+assert not hasattr(bpy.types.Scene, "mien")
+"""
+
+
+@pytest.mark.skipif(not PYTHON, reason="no bpy: see the top of this file, and set MIEN_BPY_PYTHON")
+def test_the_zip_installs_as_an_extension(tmp_path: Path) -> None:
+    folder = tmp_path / "plugin" / "mien_live"
+    shutil.copytree(ROOT / "plugins/blender/mien_live", folder, ignore=shutil.ignore_patterns("__pycache__"))
+    package = shutil.make_archive(str(tmp_path / "mien_live"), "zip", folder.parent, folder.name)
+    environment = os.environ | {"BLENDER_USER_RESOURCES": str(tmp_path / "user")}
+    run = subprocess.run(
+        [PYTHON, "-c", INSTALL, package], env=environment, capture_output=True, text=True, timeout=55, check=False
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+def test_the_manifest_and_the_add_on_agree() -> None:
+    """Blender 4.2+ reads the manifest, other tools the dictionary."""
+    manifest = tomllib.loads((ROOT / "plugins/blender/mien_live/blender_manifest.toml").read_text("utf-8"))
+    mien = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    assert manifest["version"] == ".".join(map(str, mien_live.bl_info["version"])) == mien["version"]  # type: ignore[arg-type]
+    assert manifest["blender_version_min"] == ".".join(map(str, mien_live.bl_info["blender"]))  # type: ignore[arg-type]
+    assert (manifest["name"], manifest["tagline"]) == (mien_live.bl_info["name"], mien_live.bl_info["description"])

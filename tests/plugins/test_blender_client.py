@@ -13,6 +13,7 @@ from plugins.blender.mien_live import client as blender_client
 from plugins.blender.mien_live.client import Client
 from plugins.blender.mien_live.records import Frame, Topology, to_blender
 from streamer.config import ServeConfig
+from streamer.gateway.records import encode_frame, encode_hello, encode_topology
 from tests.streamer.gateway_makers import PATIENCE_S, Stage, TcpClient, golden_records, head, mesh
 
 HEAD, OTHER = head(), head("other", segments=16)
@@ -69,6 +70,16 @@ def test_the_newest_head_arrives_and_a_new_topology_in_mid_stream() -> None:
         received, skipped = client.counts
         assert taken.frame_of(OTHER.vertex_count), "one frame waits, the newest"
         assert not taken.frame_of(OTHER.vertex_count) and received == len(taken.frames) + skipped
+
+
+def test_what_waits_is_the_newest() -> None:
+    frames = [encode_frame(mesh(HEAD, number), number) for number in range(5)]
+    stream = b"".join([encode_hello(), encode_topology(HEAD), *frames])
+    with impostor(stream, b"") as port, connected(port) as client:
+        wait_for(lambda: "hung up" in client.status)
+        topology, frame = client.take()
+        assert topology is not None and frame is not None and frame.sequence == 4
+        assert client.take() == (None, None) and client.counts == (5, 4)
 
 
 def test_it_comes_back_after_a_restart_of_the_gateway() -> None:
