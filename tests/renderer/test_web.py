@@ -76,7 +76,9 @@ class Page:
                 return dict(answer["result"])
 
     def text(self) -> str:
-        return str(self.call("Runtime.evaluate", expression="document.body.innerText")["result"]["value"])
+        """What the page says; nothing while it is (re)loading and has no body, or its context has just gone."""
+        answer = self.call("Runtime.evaluate", expression="document.body ? document.body.innerText : ''")
+        return str(answer["result"].get("value", ""))
 
     def screenshot(self) -> np.ndarray:
         data = base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"])
