@@ -12,12 +12,12 @@ from pathlib import Path
 import torch
 
 from inference.manifest import Provenance
-from inference.tempeh.layout import chosen_vertices, head_points
+from inference.tempeh.layout import COMPONENTS, chosen_vertices, head_points
 from inference.training.assemble import Trained, assemble
 from inference.training.dataset import Corpus, read_corpus
 from inference.training.loop import Plan, train
 from inference.training.tasks import HeadTask, LocaliserTask, Task
-from streamer.errors import ModelError
+from streamer.errors import TakeError
 from streamer.progress import progress
 
 EXAMPLES = """\
@@ -105,7 +105,7 @@ def run_training(options: TrainOptions, *, quiet: bool = False) -> dict[str, str
         `run`, and `model` if one was written.
 
     Raises:
-        TakeError: the takes cannot be trained on.
+        TakeError: the takes cannot be trained on, or are too few.
         ModelError: the loss is not finite, or a checkpoint belongs to another plan.
     """
     torch.set_num_threads(options.threads)
@@ -113,6 +113,11 @@ def run_training(options: TrainOptions, *, quiet: bool = False) -> dict[str, str
     with progress("reading takes", quiet=quiet) as advance:
         corpus = read_corpus(options.takes, advance)
     learn, held_out = corpus.split(options.held_out)
+    if not options.only and (learn.sets <= COMPONENTS or not held_out.sets):
+        raise TakeError(
+            f"{corpus.sets} frame sets are too few to train on: the shape prior has {COMPONENTS} components, and some "
+            "sets are held out; simulate more takes"
+        )
     trained: dict[str, dict[str, torch.Tensor]] = {}
     for task, plan in _plans(options, learn):
         with progress(f"training the {task.name}", quiet=quiet) as advance:
@@ -121,8 +126,6 @@ def run_training(options: TrainOptions, *, quiet: bool = False) -> dict[str, str
             )
     if options.only:
         return {"run": str(options.out)}
-    if not held_out.sets:
-        raise ModelError(f"{corpus.sets} frame sets leave none to measure on; train on 50 or more")
     samples = options.head_iterations * 6 + options.localiser_iterations * 8
     provenance = Provenance(shell_command(), options.seed, commit_here(), samples, {})
     model = assemble(

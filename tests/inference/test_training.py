@@ -7,12 +7,17 @@ import numpy as np
 import pytest
 import torch
 
+from inference.evaluate import EvaluateOptions, evaluate
+from inference.model_store import load_model
 from inference.tempeh.layout import chosen_vertices, head_points
+from inference.training.cli import TrainOptions, run_training
 from inference.training.dataset import Corpus, read_corpus
 from inference.training.loop import Plan, train
 from inference.training.samples import Batches
 from inference.training.tasks import HeadTask, LocaliserTask
-from streamer.errors import ModelError, TakeError
+from rig.config import RigConfig, SimulatedConfig
+from rig.simulation.takes import simulate_takes
+from streamer.errors import DriverError, ModelError, TakeError
 from tests.inference.tiny_corpus import tiny_corpus
 
 
@@ -108,6 +113,38 @@ def test_batches_depend_on_seed_and_number_alone(threads: int) -> None:
         np.testing.assert_array_equal(one["index"], other["index"])
     seen = np.concatenate([batch["index"] for batch in reference[:5]])
     assert sorted(seen[:5]) == sorted(seen[5:]) == [0, 1, 2, 3, 4]
+
+
+def simulated(folder: Path, takes: int, frames: int) -> Path:
+    """Takes of the wide world, small ones; skips where there is no OpenGL."""
+    rig = RigConfig(simulated=SimulatedConfig(cameras=4, width=160, height=120, seed=9))
+    try:
+        simulate_takes(folder, rig, takes=takes, frames=frames, world="wide")
+    except DriverError as error:
+        pytest.skip(str(error))
+    return folder
+
+
+@pytest.mark.timeout(180)  # torch, an export and 40 forward passes beside other tests on two cores
+def test_from_takes_to_a_model_that_reconstructs_them(tmp_path: Path) -> None:
+    """The whole road of `mien train`, too short to learn anything: what comes out runs, and is as good as its start."""
+    takes = simulated(tmp_path / "takes", takes=3, frames=48)
+    options = TrainOptions((takes,), tmp_path / "run", "tiny", 2, 2, max_views=4, held_out=0.05)
+    result = run_training(options, quiet=True)
+    model = load_model(result["model"])
+    assert model.name == "tiny"
+    assert model.topology.units
+    figures = evaluate([takes / "take_00000"], model, EvaluateOptions(stride=24, threads=1))
+    assert figures["failed"] == 0
+    assert figures["meshes"] == 2
+    assert run_training(options, quiet=True) == result  # a finished training is not begun again
+
+
+def test_too_few_takes_are_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    takes = simulated(tmp_path / "takes", takes=1, frames=3)
+    with pytest.raises(TakeError, match="3 frame sets are too few"):
+        run_training(TrainOptions((takes,), tmp_path / "run", "tiny"), quiet=True)
+    assert not (tmp_path / "run").exists()
 
 
 def test_no_takes_no_training(tmp_path: Path) -> None:
