@@ -178,7 +178,7 @@ def _train(args: argparse.Namespace) -> int:
     try:
         from inference.training.cli import cli_train
     except ModuleNotFoundError as error:
-        if error.name not in ("torch", "onnx", "safetensors"):
+        if error.name not in ("torch", "onnx"):
             raise
         raise MissingExtra(error.name, "train") from error
     args.load()
