@@ -82,6 +82,14 @@ def test_what_waits_is_the_newest() -> None:
         assert client.take() == (None, None) and client.counts == (5, 4)
 
 
+def test_a_head_of_the_old_topology_is_not_given_out_with_the_new_one() -> None:
+    stream = b"".join([encode_topology(HEAD), encode_frame(mesh(HEAD), 0), encode_topology(OTHER)])
+    with impostor(stream, b"") as port, connected(port) as client:
+        wait_for(lambda: "hung up" in client.status)
+        topology, frame = client.take()
+        assert topology is not None and topology.name == "other" and frame is None
+
+
 def test_it_comes_back_after_a_restart_of_the_gateway() -> None:
     first = Stage()
     config = first.config
