@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from inference.config import InferenceConfig
 from renderer.config import ViewConfig
 from rig.config import RigConfig
+from streamer.arguments import positive
 from streamer.config import BusConfig, RecordConfig, ServeConfig, SyncConfig, load
 from streamer.config_text import to_toml
 from streamer.errors import MienError
@@ -168,23 +169,16 @@ def _add_own_verbs(verbs: Verbs, common: argparse.ArgumentParser) -> None:
     )
     demo.add_argument("--headless", action="store_true", help="open nothing; also leave snapshot.png and demo.mp4")
     demo.add_argument("--web", action="store_true", help="the browser view, even where a window could be opened")
-    demo.add_argument("--seconds", type=_positive, metavar="N", help="length (default: 20 headless, else endless)")
+    demo.add_argument("--seconds", type=positive, metavar="N", help="length (default: 20 headless, else endless)")
     demo.add_argument("--out", type=Path, metavar="DIR", help="new folder (default: the next out/demo_<nnn>)")
 
     live = add("live", _live, "all processes of a configuration on this machine, supervised", "mien live --record")
     live.add_argument("--record", action="store_true", help="record a take from the start")
     live.add_argument("--no-view", action="store_true", help="no viewer")
     live.add_argument("--web", action="store_true", help="the browser view, even where a window could be opened")
-    live.add_argument("--seconds", type=_positive, metavar="N", help="stop after this long")
+    live.add_argument("--seconds", type=positive, metavar="N", help="stop after this long")
 
     add("doctor", _doctor, "what of Mien works on this machine, and what to do about the rest", "mien doctor --json")
-
-
-def _positive(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text}: must be a positive number of seconds")
-    return value
 
 
 def _demo(args: argparse.Namespace) -> int:

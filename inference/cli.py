@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from streamer.arguments import at_least_one, count, picture_size, positive
 from streamer.errors import ConfigError, MissingExtra
 
 if TYPE_CHECKING:
@@ -38,9 +39,9 @@ def add_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]", comm
         benches, common, "model", _bench_model, "what a mesh costs: time, rate, memory", "mien bench model live --json"
     )
     speed.add_argument("model", nargs="?", metavar="MODEL", help="name or folder (default: inference.model)")
-    speed.add_argument("--views", type=_at_least_one, default=8, metavar="V", help="cameras (default: 8)")
-    speed.add_argument("--size", type=_size, default=(640, 480), metavar="WxH", help="pictures (default: 640x480)")
-    speed.add_argument("--meshes", type=_at_least_one, default=60, metavar="N", help="meshes per figure (default: 60)")
+    speed.add_argument("--views", type=at_least_one, default=8, metavar="V", help="cameras (default: 8)")
+    speed.add_argument("--size", type=picture_size, default=(640, 480), metavar="WxH", help="default: 640x480")
+    speed.add_argument("--meshes", type=at_least_one, default=60, metavar="N", help="meshes per figure (default: 60)")
     _engine_arguments(speed)
 
 
@@ -59,7 +60,7 @@ def _add(
 
 def _add_runs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]", common: argparse.ArgumentParser) -> None:
     infer = _add(verbs, common, "infer", _infer, "frames from the bus to meshes on the bus", "mien infer --seconds 60")
-    infer.add_argument("--seconds", type=_positive, metavar="N", help="stop after this long (default: at Ctrl-C)")
+    infer.add_argument("--seconds", type=positive, metavar="N", help="stop after this long (default: at Ctrl-C)")
 
     example = "mien reprocess takes/demo/slate_T001 --out takes/demo/slate_T001_live --overlay head.mp4"
     reprocess = _add(verbs, common, "reprocess", _reprocess, "run a model over a take: a new take with meshes", example)
@@ -79,28 +80,28 @@ def _add_runs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]", comm
     )
     evaluate.add_argument("takes", nargs="+", type=Path, metavar="TAKE", help="takes with truth, or folders of them")
     evaluate.add_argument("--model", metavar="MODEL", help="name or folder (default: inference.model)")
-    evaluate.add_argument("--views", type=_at_least_one, metavar="V", help="so many cameras, evenly spread")
+    evaluate.add_argument("--views", type=at_least_one, metavar="V", help="so many cameras, evenly spread")
     evaluate.add_argument(
-        "--drop-cameras", type=int, default=0, metavar="N", help="leave out N cameras, others for each frame set"
+        "--drop-cameras", type=count, default=0, metavar="N", help="leave out N cameras, others for each frame set"
     )
-    evaluate.add_argument("--stride", type=_at_least_one, default=1, metavar="N", help="every N-th frame set")
+    evaluate.add_argument("--stride", type=at_least_one, default=1, metavar="N", help="every N-th frame set")
     _engine_arguments(evaluate)
 
 
 def _add_train(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]", common: argparse.ArgumentParser) -> None:
-    """Declare `mien train`. Its own module imports torch; a test holds these arguments to those declared there."""
+    """Declare `mien train`. Its own module imports torch; a test holds the defaults to those of `TrainOptions`."""
     example = "mien train data/train --out runs/live --name live"
     train = _add(verbs, common, "train", _train, "takes in, a model folder out", example)
     train.add_argument("takes", nargs="+", type=Path, metavar="DIR", help="takes with truth, or folders of them")
     train.add_argument("--out", type=Path, required=True, metavar="RUN", help="checkpoints, curves, model folder")
     train.add_argument("--name", default="live", help="name of the model (default: live)")
-    train.add_argument("--head-iterations", type=_at_least_one, default=7000, metavar="N", help="6 sets each")
-    train.add_argument("--localiser-iterations", type=_at_least_one, default=4500, metavar="N", help="8 sets each")
+    train.add_argument("--head-iterations", type=at_least_one, default=7000, metavar="N", help="6 sets each")
+    train.add_argument("--localiser-iterations", type=at_least_one, default=4500, metavar="N", help="8 sets each")
     train.add_argument("--only", choices=("localiser", "head"), default="", help="one network, and no model yet")
     train.add_argument("--start", type=Path, metavar="RUN", help="begin with the weights of an earlier training")
     train.add_argument("--seed", type=int, default=1, help="of weights, order and noise")
-    train.add_argument("--max-views", type=_at_least_one, default=8, metavar="V", help="camera slots of the model")
-    train.add_argument("--threads", type=_at_least_one, default=1, metavar="T", help="threads of the arithmetic")
+    train.add_argument("--max-views", type=at_least_one, default=8, metavar="V", help="camera slots of the model")
+    train.add_argument("--threads", type=at_least_one, default=1, metavar="T", help="threads of the arithmetic")
     train.add_argument("--f32", action="store_true", help="float32 convolutions (default: bfloat16)")
 
 
@@ -133,6 +134,8 @@ def _reprocess(args: argparse.Namespace) -> int:
     overlay: Callable[[Any, Path], int] | None = getattr(args, "overlay_take", None)
     if args.overlay is not None and overlay is None:
         raise ConfigError("--overlay: this command line brings no renderer; run it as: mien reprocess")
+    if args.overlay is not None and args.overlay.suffix.lower() != ".mp4":  # not after the work of an hour
+        raise ConfigError(f"--overlay {args.overlay}: videos are written as .mp4; choose a name that ends so")
     with open_take(args.take) as take:
         sync = offline_sync(take, settings.sync.min_cameras)
     with progress("reconstructing", quiet=args.json) as advance:
@@ -260,24 +263,3 @@ def _describe(model: "ModelFiles") -> dict[str, Any]:
 
 def _print(args: argparse.Namespace, result: Mapping[str, Any], text: str) -> None:
     print(json.dumps(result) if args.json else text)
-
-
-def _positive(text: str) -> float:
-    value = float(text)
-    if not value > 0:
-        raise argparse.ArgumentTypeError(f"{text}: must be more than 0")
-    return value
-
-
-def _at_least_one(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text}: must be 1 or more")
-    return value
-
-
-def _size(text: str) -> tuple[int, int]:
-    width, cross, height = text.partition("x")
-    if not (cross and width.isdigit() and height.isdigit() and int(width) and int(height)):
-        raise argparse.ArgumentTypeError(f"{text}: expected WIDTHxHEIGHT, for example 640x480")
-    return int(width), int(height)

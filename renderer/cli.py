@@ -7,6 +7,8 @@ import re
 import sys
 from pathlib import Path
 
+from streamer.arguments import positive
+
 _SIZE = re.compile(r"(\d{2,5})x(\d{2,5})")
 
 
@@ -27,7 +29,7 @@ def add_verbs(
     view.add_argument("--video", type=Path, metavar="FILE.mp4", help="write the screen from the first mesh on")
     view.add_argument("--web", action="store_true", help="serve the browser view on view.web_port, this machine only")
     view.add_argument("--headless", action="store_true", help="open no window even where there is a display")
-    view.add_argument("--seconds", type=float, metavar="N", help="stop after this long (--snapshot alone: 60)")
+    view.add_argument("--seconds", type=positive, metavar="N", help="stop after this long (--snapshot alone: 60)")
     view.add_argument("--take", type=Path, metavar="PATH", help="show a recorded take instead of the bus")
     view.add_argument("--size", type=_size, metavar="WxH", help="size of the picture, e.g. 1920x1080 (default: [view])")
     view.set_defaults(handler=_view)

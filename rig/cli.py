@@ -4,6 +4,8 @@ import argparse
 import json
 from typing import TYPE_CHECKING
 
+from streamer.arguments import at_least_one, picture_size, positive
+
 if TYPE_CHECKING:
     from rig.config import RigConfig
 
@@ -38,7 +40,7 @@ def add_verbs(
     node = subparsers.add_parser(
         "node", parents=[common], help="publish the cameras of this host", epilog=NODE, formatter_class=raw
     )
-    node.add_argument("--seconds", type=float, metavar="S", help="stop after S seconds; default: Ctrl-C")
+    node.add_argument("--seconds", type=positive, metavar="S", help="stop after S seconds; default: Ctrl-C")
     node.set_defaults(handler=run_node_verb)
 
     cameras = subparsers.add_parser("cameras", help="list or preview cameras", epilog=CAMERAS, formatter_class=raw)
@@ -50,7 +52,7 @@ def add_verbs(
     preview = actions.add_parser("preview", parents=[common], help=text, epilog=CAMERAS, formatter_class=raw)
     preview.add_argument("--out", default="cameras.png", metavar="FILE", help="PNG to write (default: cameras.png)")
     preview.add_argument(
-        "--wait", type=float, default=10.0, metavar="S", help="longest wait for a camera (default: 10)"
+        "--wait", type=positive, default=10.0, metavar="S", help="longest wait for a camera (default: 10)"
     )
     preview.set_defaults(handler=run_cameras_preview)
 
@@ -63,33 +65,19 @@ def add_verbs(
 
 def _add_simulate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, metavar="DIR", help="the take; with --takes, a folder of takes")
-    parser.add_argument("--takes", type=_positive, default=1, metavar="N", help="number of takes (default: 1)")
+    parser.add_argument("--takes", type=at_least_one, default=1, metavar="N", help="number of takes (default: 1)")
     length = parser.add_mutually_exclusive_group()
-    length.add_argument("--seconds", type=float, metavar="S", help="length of each take (default: 5)")
-    length.add_argument("--frames", type=_positive, metavar="N", help="length of each take in frame sets")
+    length.add_argument("--seconds", type=positive, metavar="S", help="length of each take (default: 5)")
+    length.add_argument("--frames", type=at_least_one, metavar="N", help="length of each take in frame sets")
     parser.add_argument("--fps", type=float, help="frames per second (default: rig.fps)")
-    parser.add_argument("--cameras", type=_positive, metavar="N", help="cameras (default: rig.simulated.cameras)")
-    parser.add_argument("--size", type=_size, metavar="WxH", help="picture size (default: that of rig.simulated)")
+    parser.add_argument("--cameras", type=at_least_one, metavar="N", help="cameras (default: rig.simulated.cameras)")
+    parser.add_argument("--size", type=picture_size, metavar="WxH", help="of pictures (default: rig.simulated's)")
     parser.add_argument("--seed", type=int, help="person, look, rig and performance (default: rig.simulated.seed)")
     parser.add_argument(
         "--world", choices=("demo", "wide", "room"), default="demo", help="the demo's; any studio; webcams in any room"
     )
-    parser.add_argument("--skins", metavar="NPZ", help="photographic skins (skin_textures) for the wide world")
-    parser.add_argument("--jobs", type=_positive, default=1, metavar="J", help="processes (default: 1)")
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text}: must be 1 or more")
-    return value
-
-
-def _size(text: str) -> tuple[int, int]:
-    width, _, height = text.lower().partition("x")
-    if not (width.isdecimal() and height.isdecimal() and int(width) > 0 and int(height) > 0):
-        raise argparse.ArgumentTypeError(f"{text}: expected WIDTHxHEIGHT, for example 640x480")
-    return int(width), int(height)
+    parser.add_argument("--skins", metavar="NPZ", help="photographic skins (skin_textures), not for demo")
+    parser.add_argument("--jobs", type=at_least_one, default=1, metavar="J", help="processes (default: 1)")
 
 
 def run_node_verb(args: argparse.Namespace) -> int:

@@ -8,12 +8,12 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from streamer.arguments import not_negative, picture_size, positive
 from streamer.errors import TakeError
 
 if TYPE_CHECKING:
     from streamer.imports.footage import Storage
 
-Verbs = "argparse._SubParsersAction[argparse.ArgumentParser]"
 Handler = Callable[[argparse.Namespace], int]
 
 
@@ -38,7 +38,7 @@ def add_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]", comm
 
     record = add(verbs, "record", _record, "record every channel of the bus into a take", "mien record --seconds 60")
     record.add_argument("--out", type=Path, metavar="TAKE", help="folder of the take (default: next of show and slate)")
-    record.add_argument("--seconds", type=_positive, metavar="N", help="stop after this long (default: at Ctrl-C)")
+    record.add_argument("--seconds", type=positive, metavar="N", help="stop after this long (default: at Ctrl-C)")
     record.add_argument("--show", metavar="NAME", help="show (default: record.show)")
     record.add_argument("--slate", metavar="NAME", help="slate (default: record.slate)")
 
@@ -47,14 +47,14 @@ def add_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]", comm
     )
     replay.add_argument("take", type=Path, metavar="TAKE", help="folder of the take")
     replay.add_argument(
-        "--speed", type=_not_negative, default=1.0, help="1: as recorded (default); 0: as fast as it goes"
+        "--speed", type=not_negative, default=1.0, help="1: as recorded (default); 0: as fast as it goes"
     )
     replay.add_argument("--loop", action="store_true", help="begin again at the end; ids go on counting")
     replay.add_argument("--meshes", action="store_true", help="also publish the recorded meshes")
-    replay.add_argument("--lead", type=_not_negative, default=1.0, metavar="S", help="seconds before the first frame")
+    replay.add_argument("--lead", type=not_negative, default=1.0, metavar="S", help="seconds before the first frame")
 
     serve = add(verbs, "serve", _serve, "the live head for engines and tools, over TCP and WebSocket", "mien serve")
-    serve.add_argument("--seconds", type=_positive, metavar="N", help="stop after this long (default: at Ctrl-C)")
+    serve.add_argument("--seconds", type=positive, metavar="N", help="stop after this long (default: at Ctrl-C)")
     serve.add_argument("--channel", default="mesh", choices=("mesh", "truth"), help="which meshes (default: mesh)")
 
     recover = add(
@@ -103,7 +103,7 @@ def _add_imports(
         help="exposure times: one file with cam_id and frame_time (s), or one per camera (default: in the videos)",
     )  # fmt: skip
     video.add_argument(
-        "--tolerance-ms", type=_positive, metavar="MS", help="largest spread of a set (default: 0.45 of a period)"
+        "--tolerance-ms", type=positive, metavar="MS", help="largest spread of a set (default: 0.45 of a period)"
     )
     video.add_argument(
         "--clock", default="media", metavar="NAME", help="name of the clock of the times (default: media)"
@@ -119,7 +119,7 @@ def _add_imports(
     )
     nersemble.add_argument(
         "--calibrated-size",
-        type=_size,
+        type=picture_size,
         metavar="WxH",
         help="size that the intrinsics are meant for (default: the videos')",
     )
@@ -138,29 +138,14 @@ def _add_storage(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--slate", default="footage", metavar="NAME", help="slate name in the take (default: footage)")
 
 
-def _positive(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise ValueError(text)
-    return value
-
-
-def _not_negative(text: str) -> float:
-    return 0.0 if float(text) == 0 else _positive(text)
-
-
 def _rate(text: str) -> Fraction:
-    value = Fraction(text)
+    try:
+        value = Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        value = Fraction(0)
     if value <= 0:
-        raise ValueError(text)
+        raise argparse.ArgumentTypeError(f"{text}: must be a rate, for example 73 or 60000/1001")
     return value
-
-
-def _size(text: str) -> tuple[int, int]:
-    width, height = (int(part) for part in text.lower().split("x"))
-    if width < 1 or height < 1:
-        raise ValueError(text)
-    return width, height
 
 
 def _say(args: argparse.Namespace, result: dict[str, Any], line: str) -> None:

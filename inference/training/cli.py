@@ -20,14 +20,6 @@ from inference.training.tasks import HeadTask, LocaliserTask, Task
 from streamer.errors import TakeError
 from streamer.progress import progress
 
-EXAMPLES = """\
-examples:
-  mien simulate --world wide --size 320x240 --takes 2600 --frames 4 --seed 1 --jobs 2 --out data/train
-  mien train data/train --out runs/live --name live
-  mien train data/train --out runs/live --name live          continues where it was stopped
-  mien train data/train --out runs/live --only localiser     one network, for a second process beside it
-"""
-
 
 @dataclass(frozen=True, slots=True)
 class TrainOptions:
@@ -45,34 +37,6 @@ class TrainOptions:
     bf16: bool = True
     held_out: float = 0.02
     start: Path | None = None
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments of `mien train`."""
-    defaults = TrainOptions((), Path(), "")
-    parser.add_argument(
-        "takes", nargs="+", type=Path, metavar="DIR", help="takes with a truth channel, or folders of them"
-    )
-    parser.add_argument(
-        "--out", type=Path, required=True, metavar="RUN", help="checkpoints, curves, and the model folder"
-    )
-    parser.add_argument("--name", default="live", help="name of the model (default: live)")
-    parser.add_argument(
-        "--head-iterations", type=int, default=defaults.head_iterations, metavar="N", help="6 sets each"
-    )
-    parser.add_argument(
-        "--localiser-iterations", type=int, default=defaults.localiser_iterations, metavar="N", help="8 sets each"
-    )
-    parser.add_argument(
-        "--only", choices=("localiser", "head"), default="", help="train one network and make no model yet"
-    )
-    parser.add_argument("--start", type=Path, metavar="RUN", help="begin with the weights of an earlier training")
-    parser.add_argument("--seed", type=int, default=defaults.seed, help="of weights, order and noise")
-    parser.add_argument(
-        "--max-views", type=int, default=defaults.max_views, metavar="V", help="camera slots of the model"
-    )
-    parser.add_argument("--threads", type=int, default=defaults.threads, metavar="T", help="threads of the arithmetic")
-    parser.add_argument("--f32", action="store_true", help="float32 convolutions (default: bfloat16)")
 
 
 def cli_train(args: argparse.Namespace) -> int:

@@ -9,7 +9,7 @@ MAX_FILE_LINES = 350
 MAX_FUNCTION_LINES = 60
 CORE = ("types", "geometry", "wire", "assembler", "channels", "errors")
 CORE_MAY_IMPORT = {"numpy", "streamer"}
-CLI_MAY_IMPORT = {"streamer.errors", "streamer.config"}
+CLI_MAY_IMPORT = {"streamer.arguments", "streamer.errors", "streamer.config"}
 
 Rule = Callable[[PurePosixPath, str, ast.Module], Iterator[str]]
 

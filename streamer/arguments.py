@@ -1,0 +1,69 @@
+"""Types of command-line arguments: each says in one line what it wants, and argparse ends with exit code 2."""
+
+import argparse
+import math
+
+
+def positive(text: str) -> float:
+    """Read a finite number above 0, seconds for instance.
+
+    Raises:
+        ArgumentTypeError: it is none.
+    """
+    value = _number(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text}: must be a number above 0")
+    return value
+
+
+def not_negative(text: str) -> float:
+    """Read a finite number, 0 or more.
+
+    Raises:
+        ArgumentTypeError: it is none.
+    """
+    value = _number(text)
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text}: must be a number, 0 or more")
+    return value
+
+
+def count(text: str) -> int:
+    """Read a whole number, 0 or more.
+
+    Raises:
+        ArgumentTypeError: it is none.
+    """
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"{text}: must be a whole number, 0 or more")
+    return int(text)
+
+
+def at_least_one(text: str) -> int:
+    """Read a whole number, 1 or more.
+
+    Raises:
+        ArgumentTypeError: it is none.
+    """
+    if not (text.isascii() and text.isdigit() and int(text)):
+        raise argparse.ArgumentTypeError(f"{text}: must be 1 or more")
+    return int(text)
+
+
+def picture_size(text: str) -> tuple[int, int]:
+    """Read WIDTHxHEIGHT in pixels.
+
+    Raises:
+        ArgumentTypeError: it is none.
+    """
+    width, _, height = text.lower().partition("x")
+    if not all(part.isascii() and part.isdigit() and int(part) for part in (width, height)):
+        raise argparse.ArgumentTypeError(f"{text}: expected WIDTHxHEIGHT, for example 640x480")
+    return int(width), int(height)
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
