@@ -145,7 +145,10 @@ class _Node:
         grabbed = self._grabber.get(wait_s)
         if grabbed is None:
             return False
-        self._publish(grabbed, prepare(grabbed.raw, self._cameras[grabbed.raw.camera], self._rig))
+        try:
+            self._publish(grabbed, prepare(grabbed.raw, self._cameras[grabbed.raw.camera], self._rig))
+        except DamagedPicture:  # a take of JPEGs, published raw
+            self._damaged[grabbed.raw.camera] += 1
         return True
 
     def _encode_next(self, pool: ThreadPoolExecutor, wait_s: float) -> bool:

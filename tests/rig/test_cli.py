@@ -16,6 +16,7 @@ from rig.cli import add_verbs, effective_rig
 from rig.config import RigConfig
 from streamer.config import BusConfig
 from streamer.errors import ConfigError, DriverError
+from tests.rig import makers
 from tests.rig.makers import SMALL, pattern_rig, playback_of, write_take
 
 
@@ -42,6 +43,20 @@ def test_node_plays_a_take_to_its_end_and_prints_its_counters(
     assert run(["node", "--json"], playback_of(tmp_path / "take")) == 0
     counters = json.loads(capsys.readouterr().out)["counters"]
     assert [counters[f"published.cam_{k}"] for k in range(3)] == [5, 5, 5]
+
+
+def test_node_counts_a_damaged_picture_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole, made = makers.encode_pixels, iter(range(15))
+    monkeypatch.setattr(
+        makers, "encode_pixels", lambda *a: ("jpeg", whole(*a)[1][: 40 if next(made) == 7 else None])
+    )
+    write_take(tmp_path / "take", sets=5)
+    assert run(["node", "--json"], replace(playback_of(tmp_path / "take"), encoding="raw")) == 0
+    counters = json.loads(capsys.readouterr().out)["counters"]
+    assert [counters[f"published.cam_{k}"] for k in range(3)] == [5, 4, 5]
+    assert counters["damaged.cam_1"] == 1
 
 
 def test_node_stops_after_its_time(tmp_path: Path) -> None:
@@ -122,7 +137,14 @@ def test_simulate_writes_the_takes_that_were_asked_for(
 
 
 @pytest.mark.parametrize(
-    "words", [["--size", "640"], ["--size", "0x4"], ["--takes", "0"], ["--frames", "3", "--seconds", "1"]]
+    "words",
+    [
+        ["--size", "640"],
+        ["--size", "0x4"],
+        ["--takes", "0"],
+        ["--seconds", "nan"],
+        ["--frames", "3", "--seconds", "1"],
+    ],
 )
 def test_simulate_refuses_wrong_usage_with_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
