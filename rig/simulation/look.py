@@ -81,8 +81,8 @@ def random_look(rng: np.random.Generator, skins: NDArray[np.uint8] | None = None
 
     Args:
         rng: source of randomness.
-        skins: (K, S, S, 3) photographic skin textures in MakeHuman's layout, row 0 at the top; used for half of the
-            people.
+        skins: (K, S, S, 3) photographic skin textures in MakeHuman's layout, row 0 at the top; used for
+            three people in five.
     """
     chart, head = skin_map(), load_head()
     photographic = skins is not None and rng.random() < 0.6

@@ -1,7 +1,6 @@
 """The simulated stage: one call paints what every camera of the rig sees at one instant, with the true mesh."""
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,23 +13,10 @@ from rig.simulation.painter import Painter
 from rig.simulation.performance import Moment, Performance, rigid
 from rig.simulation.sensor import Sensor, clean_sensor, expose, noise_tile
 from streamer.geometry import transform, vertex_normals
-from streamer.types import F32, F64, U8, Calibration, MeshFrame, Topology
+from streamer.types import F32, F64, U8, Calibration, MeshFrame
 
 NOISE_DN = 2.0
 """Sensor noise of a machine-vision camera indoors at `noise = 1`, grey levels of 255."""
-
-
-class StageLike(Protocol):
-    """What the simulated driver needs of a stage."""
-
-    calibration: Calibration
-    topology: Topology
-
-    def render(self, time_s: float) -> tuple[dict[str, U8], MeshFrame]:
-        """Pictures by camera id, and the true mesh."""
-
-    def close(self) -> None:
-        """Release everything."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from rig.config import RigConfig
 from rig.simulation.head import head_topology
 from rig.simulation.stage import Stage
 from rig.simulation.wide import WideWorld
+from streamer.config_text import to_toml
 from streamer.errors import ConfigError
 from streamer.pixels import encode_pixels
 from streamer.takes import TakeWriter
@@ -57,18 +58,20 @@ def simulate_takes(
         world: `demo` (the performance that `mien demo` shows), `wide` (unrelated moments, every take another person and
             stage) or `room` (the same with webcams in a room).
         jobs: processes.
-        skins: npz with `skin_textures` (K, S, S, 3) uint8 in MakeHuman's layout; used in the wide world.
+        skins: npz with `skin_textures` (K, S, S, 3) uint8 in MakeHuman's layout; not for the demo world.
         progress: called with takes done and takes in all.
 
     Returns:
         The folders.
 
     Raises:
-        ConfigError: the skin file is not what it should be.
+        ConfigError: the skin file is not what it should be, or is given for the demo world.
         DriverError: OpenGL is not available.
         TakeError: a folder exists or cannot be written.
     """
     if skins is not None:
+        if world == "demo":
+            raise ConfigError("--skins: the demo's world paints its skins; add --world wide or --world room")
         read_skins(skins)
     folders = [out] if takes == 1 else [out / f"take_{k:05d}" for k in range(takes)]
     plan = (folders, range(takes), repeat(rig), repeat(frames), repeat(world), repeat(skins))
@@ -123,7 +126,8 @@ def _write(folder: Path, index: int, rig: RigConfig, frames: int, world: str, sk
         )
         _save(folder, index, rig, take.calibration, instants)
         return
-    stage = Stage(replace(simulated, seed=simulated.seed + index))
+    rig = replace(rig, simulated=replace(simulated, seed=simulated.seed + index))
+    stage = Stage(rig.simulated)
     try:
         moments = (stage.render(k / rig.fps) for k in range(frames))
         _save(folder, index, rig, stage.calibration, (Instant(p, t, rig.jpeg_quality) for p, t in moments))
@@ -138,7 +142,14 @@ def _truth(vertices: F32, world_from_head: NDArray[np.float64], weights: F32, vi
 def _save(folder: Path, index: int, rig: RigConfig, calibration: Calibration, instants: Iterator[Instant]) -> None:
     period_ns = 1e9 / rig.fps
     first_id = int(EPOCH_NS // period_ns) + 1
-    writer = TakeWriter(folder, calibration=calibration, config_text="", show="simulated", slate="sim", take=index + 1)
+    writer = TakeWriter(
+        folder,
+        calibration=calibration,
+        config_text=to_toml({"rig": rig}),
+        show="simulated",
+        slate="sim",
+        take=index + 1,
+    )
     with writer:
         writer.write("topology", head_topology(), EPOCH_NS)
         for sequence, instant in enumerate(instants):

@@ -1,5 +1,6 @@
 """The simulated rig tells the truth: pictures and mesh agree to the pixel, people are plausible, takes repeat."""
 
+import tomllib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -180,6 +181,8 @@ def test_takes_hold_pictures_and_truth_and_repeat(
     again = simulate_takes(tmp_path / "again", small_rig, takes=2, frames=2, world=world)
     take, other = open_take(both[1]), open_take(again[1])
     assert take.calibration.ids == ("cam_0", "cam_1", "cam_2")
+    seed = tomllib.loads(take.config_text)["rig"]["simulated"]["seed"]
+    assert seed == (4 if world == "demo" else 3), "the demo's world has a seed for each take"
     sets, truths = list(take.frame_sets()), list(take.meshes("truth"))
     assert [s.frame_id for s in sets] == [t.frame_id for t in truths]
     assert all(s.complete for s in sets)
@@ -198,4 +201,7 @@ def test_skins_of_the_wrong_shape_are_refused(small_rig: RigConfig, tmp_path: Pa
         simulate_takes(tmp_path / "take", small_rig, takes=1, frames=1, world="wide", skins=path)
     with pytest.raises(ConfigError, match="skin_textures"):
         simulate_takes(tmp_path / "take", small_rig, takes=1, frames=1, world="wide", skins=tmp_path / "none.npz")
+    assert not (tmp_path / "take").exists()
+    with pytest.raises(ConfigError, match="add --world wide"):
+        simulate_takes(tmp_path / "take", small_rig, takes=1, frames=1, world="demo", skins=path)
     assert not (tmp_path / "take").exists()
