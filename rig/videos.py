@@ -112,7 +112,7 @@ def _check(path: Path, camera: Camera) -> Fraction:
             stream = container.streams.video[0]
             size, rate = (stream.width, stream.height), stream.average_rate
     except av.FFmpegError as error:
-        raise DriverError(f"{path}: not a video that can be opened: {error}") from error
+        raise DriverError(f"{path}: not a video that can be opened ({error}); is it cut? copy it again") from error
     if size != (camera.width, camera.height):
         raise DriverError(
             f"{path}: pictures of {size[0]}x{size[1]}, but camera '{camera.id}' is calibrated for "

@@ -49,13 +49,15 @@ def read_calibration(path: Path, units: str | None = None) -> Calibration:
     rows = _rows(table)
     if not rows:
         raise CalibrationError(
-            f"{path}: no cameras in it that Mien knows to read; write them as a calibration of `mien calibrate`"
+            f"{path}: no cameras in it that Mien knows to read; write them as the calibration.toml of a take"
         )
     scale = METRES[_same_units(path, _stated_units(table), units)]
     cameras = []
     for name, row in rows.items():
         try:
             cameras.append(_camera(name, row, scale))
+        except CalibrationError as error:
+            raise CalibrationError(f"{path}: {error}") from error
         except (KeyError, TypeError, ValueError, cv2.error) as error:
             raise CalibrationError(f"{path}: camera '{name}': missing or wrong value: {error}") from error
     return Calibration(tuple(cameras), f"{path.name}")

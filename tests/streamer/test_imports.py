@@ -273,6 +273,9 @@ def test_json_calibrations_tell_their_unit(tmp_path: Path) -> None:
     file.write_text(json.dumps({"cameras": [{k: v for k, v in row.items() if k != "K"}], "units": "m"}))
     with pytest.raises(CalibrationError, match="camera 'cam_0': missing or wrong value"):
         read_calibration(file)
+    file.write_text(json.dumps({"cameras": [{**row, "K": [[80, 0, 32], [0, 0, 24], [0, 0, 1]]}], "units": "m"}))
+    with pytest.raises(CalibrationError, match=r"cameras\.json: camera 'cam_0': K is singular"):
+        read_calibration(file)
 
 
 def test_times_are_exact(tmp_path: Path) -> None:
