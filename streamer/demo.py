@@ -29,7 +29,7 @@ class DemoSettings(Protocol):
 
     @property
     def inference(self) -> Any:
-        """`model` and `engine`, for the report."""
+        """`model` and `engine`, for the report; `threads`."""
 
     @property
     def text(self) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.types import F64, Calibration, Camera
+from streamer.types import F64, Camera
 
 
 def transform(b_from_a: F64, points_a: NDArray[np.floating]) -> F64:
@@ -71,23 +71,6 @@ def distort(normalised: F64, distortion: F64) -> F64:
     )
 
 
-def undistort(distorted: F64, distortion: F64, iterations: int = 20) -> F64:
-    """Invert `distort` by fixed-point iteration.
-
-    Args:
-        distorted: (..., 2) distorted normalised coordinates.
-        distortion: (5,) as in `distort`.
-        iterations: 20 reach 1e-9 for the lenses of the field (|k1| < 0.4 inside the picture).
-
-    Returns:
-        (..., 2) ideal normalised coordinates.
-    """
-    ideal = np.array(distorted, np.float64)
-    for _ in range(iterations):
-        ideal += distorted - distort(ideal, distortion)
-    return ideal
-
-
 def project(camera: Camera, points_world: NDArray[np.floating]) -> tuple[F64, F64]:
     """Project points into the full picture of a camera, with distortion.
 
@@ -115,11 +98,6 @@ def scaled(camera: Camera, width: int, height: int) -> Camera:
     sx, sy = width / camera.width, height / camera.height
     to_small = np.array([[sx, 0, 0.5 * sx - 0.5], [0, sy, 0.5 * sy - 0.5], [0, 0, 1]])
     return replace(camera, width=width, height=height, K=to_small @ camera.K)
-
-
-def scaled_rig(calibration: Calibration, width: int, height: int) -> Calibration:
-    """Return the calibration with every camera `scaled` to one picture size."""
-    return replace(calibration, cameras=tuple(scaled(camera, width, height) for camera in calibration.cameras))
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,10 +131,6 @@ def seen(vertices: F32, triangles: I32, views: Views) -> NDArray[np.bool_]:
     return result
 
 
-Row = tuple[list[U8], F32, F64, F64, F64, F64, NDArray[np.bool_]]
-"""Of one set: JPEGs, vertices, pose, K, distortion, extrinsics, visible."""
-
-
 @dataclass(frozen=True, slots=True)
 class _Row:
     """One frame set on its way into a corpus."""

@@ -109,7 +109,7 @@ class Ledger:
         """Reason to number, all topics together."""
         total: Counter[str] = Counter()
         for reasons in list(self.counts.values()):
-            total.update(reasons)
+            total.update(dict(reasons))  # a copy: the receiving thread goes on counting
         return total
 
 
