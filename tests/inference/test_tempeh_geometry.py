@@ -12,6 +12,7 @@ from inference.tempeh.shape import Fit, ShapePrior
 from streamer.errors import CalibrationError, ModelError
 from streamer.geometry import look_at, project
 from streamer.types import Camera
+from tests.inference.tiny_corpus import ellipsoid as ellipsoid_mesh
 
 MM = 1000.0
 
@@ -166,19 +167,6 @@ def test_maps_are_read_where_the_pixels_are() -> None:
     assert inside[0].tolist() == [1.0, 1.0, 0.0]
 
 
-def sphere(rings: int = 24, steps: int = 48) -> tuple[np.ndarray, np.ndarray]:
-    """A closed head-sized ellipsoid, (N, 3) mm and (T, 3), counter-clockwise from outside."""
-    polar = np.linspace(0.05, np.pi - 0.05, rings)[:, None]
-    turn = np.arange(steps) * 2 * np.pi / steps
-    unit = np.stack(
-        [np.sin(polar) * np.cos(turn), np.cos(polar) * np.ones_like(turn), np.sin(polar) * np.sin(turn)], -1
-    )
-    i, j = np.meshgrid(np.arange(rings - 1), np.arange(steps), indexing="ij")
-    a, b = i * steps + j, i * steps + (j + 1) % steps
-    faces = np.concatenate([np.stack([a, b, b + steps], -1), np.stack([a, b + steps, a + steps], -1)])
-    return (unit.reshape(-1, 3) * [80, 110, 90]).astype(np.float32), faces.reshape(-1, 3).astype(np.int32)
-
-
 def true_maps(views: frames.Views, template: np.ndarray, vertices: np.ndarray) -> np.ndarray:
     """Correspondence maps as a perfect network would give them: the nearest visible vertex of each map pixel."""
     maps = np.zeros((len(views.K), 4, 56, 48), np.float32)
@@ -199,7 +187,8 @@ def true_maps(views: frames.Views, template: np.ndarray, vertices: np.ndarray) -
 
 @pytest.fixture(scope="module")
 def ellipsoid() -> tuple[ShapePrior, np.ndarray, np.ndarray]:
-    template, triangles = sphere()
+    vertices, triangles = ellipsoid_mesh(rings=24, steps=48)
+    template = vertices * np.float32(1000)
     rng = np.random.default_rng(5)
     modes = [4.0 * np.sin(template @ rng.normal(0, 0.012, (3, 3)) + rng.uniform(0, 6, 3)) for _ in range(8)]
     return ShapePrior(template, np.stack(modes, -1).astype(np.float32)), template, triangles
