@@ -39,6 +39,7 @@ QUIET_S = 0.2
 """At the end the bus counts as empty once nothing came for this long."""
 LAST_S = 2.0
 """Longest time spent at the end on counting what still comes."""
+NO_CALIBRATION = "no calibration yet: waiting for a camera node"
 TROUBLE_S = 5.0
 """How long an error stays in Health."""
 
@@ -133,7 +134,8 @@ class _Node:
         if time.monotonic() - since_s > TROUBLE_S:
             message = ""
         if not message and self._state == "running" and self._pipeline is None:
-            message = "no calibration yet: waiting for a camera node"
+            known = list(self._cameras)
+            message = f"so far only {', '.join(known)}: waiting for other camera nodes" if known else NO_CALIBRATION
         state = "degraded" if message and self._state == "running" and self._pipeline is not None else self._state
         return Vitals(state, counters | self._counts, self._meter.gauges(time.monotonic_ns()), message)
 
@@ -187,6 +189,8 @@ class _Node:
             self._submit(self._assembler.flush(time.monotonic_ns()))
         self._retire(drain=True)
         self._cameras = cameras
+        if self._merge and not self._enough():
+            return
         whole = Calibration(tuple(cameras.values()), calibration.source)
         self._reconstructor = Reconstructor(
             self._model, whole, threads=self._threads, graphs=self._graphs, network=self._network
@@ -195,6 +199,10 @@ class _Node:
         self._pipeline = Pipeline(
             self._reconstructor.prepare, self._reconstructor.infer, self._deliver, mode="latest"
         )
+
+    def _enough(self) -> bool:
+        """Whether the camera hosts that have spoken make a rig; a host alone may have fewer cameras than that takes."""
+        return len(self._cameras) >= max(2, self._sync.min_cameras) and self._cameras.keys() >= {*self._sync.per_camera}
 
     def _retire(self, *, drain: bool) -> None:
         """End pipeline, assembler and reconstructor; what was not started is counted as `after-stop`."""

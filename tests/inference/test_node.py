@@ -229,6 +229,52 @@ def test_a_new_calibration_is_taken_while_running(stage: Callable[..., Stage]) -
     assert (counters["sets.assembled"], counters["sets.complete"], counters["sets.partial"]) == (3, 2, 1)
 
 
+def test_camera_hosts_with_few_cameras_each_make_one_rig(tmp_path: Path) -> None:
+    rig = ring(4)
+    halves = [Calibration(rig.cameras[:1], "host a"), Calibration(rig.cameras[1:], "host b")]
+    stop, bound, results = threading.Event(), list[str](), list[dict[str, int]]()
+    ready = threading.Event()
+    with Publisher("tcp://127.0.0.1:0") as one, Publisher("tcp://127.0.0.1:0") as two:
+        bus = BusConfig(nodes=(one.endpoint, two.endpoint), infer_port=0)
+        sync = replace(SYNC, min_cameras=4, per_camera={"cam_3": "drop"})
+        config = InferenceConfig(model=str(tiny_model(tmp_path / "tiny").folder), threads=1)
+
+        def tell(endpoint: str) -> None:
+            bound.append(endpoint)
+            ready.set()
+
+        def work() -> None:
+            results.append(run_infer(config, bus, sync, stop=stop, network=FakeNetwork, bound=tell))
+
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        try:
+            assert ready.wait(PATIENCE_S)
+            with Subscriber(bound, ["mesh", "health"]) as listener:
+                _hear(listener, lambda m: isinstance(m, Health) and m.message.startswith("so far only cam_0: "),
+                      lambda: one.send("calibration", halves[0]))  # fmt: skip
+                _hear(listener, lambda m: isinstance(m, Health) and m.state == "running" and not m.message,
+                      lambda: two.send("calibration", halves[1]))  # fmt: skip
+                for camera, sent in grey_set(rig, 7).members.items():
+                    (one if camera == "cam_0" else two).send("frame", sent)
+                mesh = _hear(listener, lambda m: isinstance(m, MeshFrame), lambda: None)
+                assert isinstance(mesh, MeshFrame) and set(mesh.views) == set(rig.ids)
+        finally:
+            stop.set()
+            thread.join(PATIENCE_S)
+    assert results and results[0]["meshes"] == 1
+
+
+def _hear(listener: Subscriber, wanted: Callable[[object], bool], meanwhile: Callable[[], object]) -> object:
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        meanwhile()
+        received = listener.receive(0.05)
+        if received is not None and wanted(received[1]):
+            return received[1]
+    raise AssertionError("what was waited for did not come")
+
+
 def test_policy_stop_ends_the_process_with_the_camera_named(stage: Callable[..., Stage]) -> None:
     one = stage(sync=SyncConfig(on_missing="stop", deadline_ms=50, stall_ms=20_000))
     one.send_set(1)
