@@ -84,8 +84,6 @@ class Manifest:
     """The npz of the constants."""
     graphs: Mapping[str, GraphEntry] = field(default_factory=dict)
     """The ONNX files by name."""
-    checkpoint: FileEntry | None = None
-    """Weights to train on from, if they are kept."""
     provenance: Provenance = field(default_factory=Provenance)
     """How it was made."""
 
@@ -95,8 +93,6 @@ class Manifest:
         yield "constants", self.constants
         for name, entry in self.graphs.items():
             yield f"graphs.{name}", entry
-        if self.checkpoint is not None:
-            yield "checkpoint", self.checkpoint
 
 
 def parse_manifest(text: str, where: str) -> Manifest:

@@ -4,7 +4,6 @@
 - `topology.npz`: the mesh that comes out (inference/topology_file.py)
 - `constants.npz`: fixed arrays of the network
 - `<graph>.onnx`: one file per graph; `net` graphs may run in bf16, `geometry` graphs never
-- `checkpoint.safetensors`, optional: weights to train on from
 """
 
 import hashlib
@@ -62,8 +61,6 @@ class ModelFiles:
     """Fixed arrays of the network, read-only."""
     graphs: Mapping[str, GraphFile]
     """Graph name to file."""
-    checkpoint: Path | None
-    """Weights to train on from, if they are kept."""
     id: str
     """Hash of all parts: equal models have equal ids on every machine."""
 
@@ -135,8 +132,7 @@ def load_model(name_or_path: str | Path) -> ModelFiles:
         if found != entry.sha256:
             says = f"sha256 is {found[:16]}…, {FILE} says {entry.sha256[:16]}…"
             raise ModelError(f"{folder / entry.file}: {says}; fetch the model again")
-        if key != "checkpoint":
-            digest.update(f"{key} {found} {getattr(entry, 'precision', '')}".encode())
+        digest.update(f"{key} {found} {getattr(entry, 'precision', '')}".encode())
     topology = load_topology(folder / manifest.topology.file)
     constants = read_arrays(folder / manifest.constants.file)
     _check_fit(topology, constants, manifest.constants.vertex_axes, str(folder))
@@ -148,7 +144,6 @@ def load_model(name_or_path: str | Path) -> ModelFiles:
         topology=topology,
         constants=constants,
         graphs={name: GraphFile(folder / entry.file, entry.precision) for name, entry in manifest.graphs.items()},
-        checkpoint=None if manifest.checkpoint is None else folder / manifest.checkpoint.file,
         id=digest.hexdigest()[:16],
     )
 
@@ -175,8 +170,6 @@ class ModelParts:
     """Graph name to an ONNX file anywhere, which is copied."""
     provenance: Provenance
     """How the weights were made."""
-    checkpoint: Path | None = None
-    """A safetensors file anywhere, which is copied."""
 
 
 def save_model(folder: Path, parts: ModelParts, *, overwrite: bool = False) -> ModelFiles:
@@ -218,10 +211,6 @@ def _write_parts(folder: Path, parts: ModelParts) -> None:
     write_arrays(folder / "constants.npz", parts.constants)
     for key, graph in parts.graphs.items():
         shutil.copyfile(graph.path, folder / f"{key}.onnx")
-    checkpoint = None
-    if parts.checkpoint is not None:
-        checkpoint = FileEntry("checkpoint.safetensors", _sha256(parts.checkpoint))
-        shutil.copyfile(parts.checkpoint, folder / checkpoint.file)
     manifest = Manifest(
         name=parts.name,
         width=parts.width,
@@ -233,7 +222,6 @@ def _write_parts(folder: Path, parts: ModelParts) -> None:
             key: GraphEntry(f"{key}.onnx", _sha256(folder / f"{key}.onnx"), parts.graphs[key].precision)
             for key in sorted(parts.graphs)
         },
-        checkpoint=checkpoint,
         provenance=parts.provenance,
     )
     (folder / FILE).write_text(manifest_to_text(manifest), "utf-8")

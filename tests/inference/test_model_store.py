@@ -21,16 +21,13 @@ from tests.inference.makers import octahedron, tiny_model
 
 
 def test_what_is_saved_comes_back(tmp_path: Path) -> None:
-    checkpoint = tmp_path / "weights.safetensors"
-    checkpoint.write_bytes(b"weights")
-    saved = tiny_model(tmp_path / "models" / "tiny", checkpoint=checkpoint)
+    saved = tiny_model(tmp_path / "models" / "tiny")
     loaded = load_model(tmp_path / "models" / "tiny")
     assert loaded.id == saved.id and loaded.manifest == saved.manifest
     assert (loaded.name, loaded.width, loaded.height, loaded.max_views) == ("tiny", 16, 12, 8)
     assert loaded.topology.id == octahedron().id and loaded.topology.units == ("jawOpen", "mouthClose")
     assert loaded.provenance == Provenance("mien train takes --seed 7", 7, "0123abc", 12, {"face_median_mm": 1.5})
     assert loaded.graphs == {"mean": GraphFile(tmp_path / "models" / "tiny" / "mean.onnx", "geometry")}
-    assert loaded.checkpoint is not None and loaded.checkpoint.read_bytes() == b"weights"
     np.testing.assert_array_equal(loaded.constants["template"], octahedron().template)
     assert not loaded.constants["template"].flags.writeable
     assert [p.name for p in (tmp_path / "models").iterdir() if p.is_dir()] == ["tiny"]  # no working folder left
@@ -75,7 +72,7 @@ def test_weights_that_do_not_fit_the_topology_name_both_counts(tmp_path: Path) -
         ({"constants": {"template": np.full((6, 3), np.nan, np.float32)}}, "not finite"),
         ({"max_views": 0}, "max_views = 0 is out of range"),
         ({"provenance": Provenance(measured={"loss": float("nan")})}, "loss = nan is not finite"),
-        ({"checkpoint": Path("/nowhere/w.safetensors")}, "w.safetensors: cannot be read"),
+        ({"graphs": {"mean": GraphFile(Path("/nowhere/mean.onnx"), "net")}}, "cannot be written: .*mean.onnx"),
     ],
 )
 def test_parts_that_do_not_belong_together_are_never_written(
