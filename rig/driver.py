@@ -114,7 +114,7 @@ class TruthSource(Protocol):
     """A driver that knows the true head (simulated rig, takes of it). May be asked from any thread."""
 
     def take_truths(self) -> list[MeshFrame]:
-        """Return the true meshes of the pulses delivered since the last call, oldest first."""
+        """Return the true meshes of the pulses delivered since the last call, oldest first; also after `close`."""
 
 
 def choose_trigger(name: str, triggers: Sequence[TriggerMode], wanted: str) -> TriggerMode:

@@ -133,7 +133,6 @@ class PlaybackDriver:
         if self._playing is not None:
             self._playing.close()
         self._recording = self._playing = self._pending = None
-        self._truths.clear()
 
     def _opened(self) -> Recording:
         if self._recording is None:

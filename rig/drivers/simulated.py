@@ -171,7 +171,6 @@ class SimulatedDriver:
             self._executor.shutdown()
             self._executor = self._stage = self._pacing = None
             self._arrivals.clear()
-            self._truths.clear()
 
     def _opened(self) -> RenderingStage:
         if self._stage is None:

@@ -225,6 +225,7 @@ def test_a_replayed_take_is_bit_identical_and_ends_by_itself(tmp_path: Path) -> 
         original = originals[frame.camera, frame.frame_id]
         assert frame.data.tobytes() == original.data.tobytes()
         assert (frame.exposure_time_ns, frame.clock) == (original.exposure_time_ns, "ptp")
+    assert heard.truths[-1].frame_id == recorded[-1].frame_id, "the truth of the last set was recorded behind it"
 
 
 class FailingDriver(SimulatedDriver):

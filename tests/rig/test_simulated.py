@@ -133,3 +133,12 @@ def test_the_real_stage_delivers_all_cameras_and_the_true_mesh(opened: list[Simu
     assert truth.topology_id == driver.topologies[0].id
     assert truth.vertices.shape == (driver.topologies[0].vertex_count, 3)
     assert truth.exposure_time_ns > 0
+
+
+def test_truths_outlive_the_stage(opened: list[SimulatedDriver]) -> None:
+    """A node closes the device first and publishes what it has grabbed then; the pictures need their truth."""
+    driver = armed(opened, SimulatedDriver(SMALL, 200.0, PatternStage))
+    seen = {next_frame(driver).exposure_time_ns for _ in range(20)}
+    driver.close()
+    assert seen <= {mesh.exposure_time_ns for mesh in driver.take_truths()}
+    assert driver.take_truths() == []
