@@ -36,6 +36,7 @@ from renderer.viewer.context import headless_context
 context = headless_context()
 print(f"OpenGL {context.version_code / 100:.1f} without a screen on {context.info['GL_RENDERER']}")
 """
+PROBE_S = 60.0
 ROOMS = ("rig", "streamer", "inference", "renderer")
 SECTIONS = {
     "rig": RigConfig,
@@ -219,11 +220,15 @@ def _room_checks(inference: InferenceConfig) -> list["Check"]:
     from streamer.doctor import Check
 
     # In a process of its own: a broken graphics driver may take the process down.
-    probe = subprocess.run([sys.executable, "-c", GL_PROBE], capture_output=True, text=True, timeout=60, check=False)
-    words = (probe.stdout if probe.returncode == 0 else probe.stderr).strip().splitlines() or ["the driver crashed"]
-    checks = [Check("graphics", "ok", words[-1])]
-    if probe.returncode:
-        checks = [Check("graphics", "fail", words[-1], "run: sh requirements/system.sh .venv/bin/python")]
+    command = [sys.executable, "-c", GL_PROBE]
+    try:
+        probe = subprocess.run(command, capture_output=True, text=True, timeout=PROBE_S, check=False)
+        good, words = probe.returncode == 0, probe.stdout if probe.returncode == 0 else probe.stderr
+    except subprocess.TimeoutExpired:
+        good, words = False, f"the driver does not answer within {PROBE_S:g} s"
+    found = (words.strip().splitlines() or ["the driver crashed"])[-1]
+    remedy = "" if good else "run: sh requirements/system.sh .venv/bin/python"
+    checks = [Check("graphics", "ok" if good else "fail", found, remedy)]
     try:
         model = load_model(inference.model)
         found = f"{inference.model}: {model.topology.vertex_count} vertices, at {model.folder}"

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import mien
+from inference.config import InferenceConfig
 from streamer.errors import TakeError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -122,6 +123,14 @@ def test_doctor_answers_as_json(capsys: pytest.CaptureFixture[str], tmp_path: Pa
     assert {"python", "packages", "ports", "disk space", "disk speed", "shared memory", "graphics", "model"} <= names
     assert all(check["remedy"] for check in answer["checks"] if check["state"] != "ok")
     assert answer["ok"] == all(check["state"] != "fail" for check in answer["checks"])
+
+
+def test_a_graphics_driver_that_hangs_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mien, "PROBE_S", 0.2)
+    monkeypatch.setattr(mien, "GL_PROBE", "import time; time.sleep(30)")
+    graphics, model = mien._room_checks(InferenceConfig(model="none"))
+    assert (graphics.state, graphics.found) == ("fail", "the driver does not answer within 0.2 s")
+    assert (model.name, model.state) == ("model", "fail")
 
 
 @pytest.mark.parametrize(("before", "after"), [(None, "1"), ("3", "3")])
