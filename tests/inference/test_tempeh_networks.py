@@ -170,6 +170,33 @@ def test_the_head_nets_see_live_what_they_were_trained_on(corpus: Corpus, live: 
     assert (graphs["volume"].inputs["weight"] != trained["weight"]).mean() < 1e-3
 
 
+@pytest.mark.parametrize(
+    ("depths_mm", "looks"),
+    [
+        ([0.0], 1),  # pictures that show a head as large as a closer look would
+        ([-3000.0, -3010.0], 2),  # far off, hence small: one closer look, which moves it by 10 mm
+        ([-3000.0, -3100.0, -3090.0], 3),
+        ([-3000.0, -3100.0, -3000.0, -3100.0, -3000.0], 5),  # never settles
+    ],
+)
+def test_it_looks_closer_until_the_head_stays(
+    corpus: Corpus, live: tuple[LiveNetwork, Any], monkeypatch: pytest.MonkeyPatch, depths_mm: list[float], looks: int
+) -> None:
+    network, seen = live[0], []
+
+    def look(*arguments: Any) -> Fit:
+        pose = np.eye(4)
+        pose[2, 3] = depths_mm[len(seen)]
+        seen.append(arguments[4])
+        return Fit(pose, np.zeros(4))
+
+    monkeypatch.setattr(network, "_look", look)
+    found = network._locate(pictures(corpus), np.ones(VIEWS, np.float32))
+    assert len(seen) == looks
+    assert found.a_from_head[2, 3] == depths_mm[looks - 1]
+    assert [float(centre[2]) for centre in seen] == [0.0, *depths_mm[: looks - 1]]
+
+
 def test_a_missing_view_counts_nowhere(corpus: Corpus, live: tuple[LiveNetwork, Any]) -> None:
     network, graphs = live
     shown, mask = pictures(corpus), np.ones(VIEWS, np.float32)
