@@ -98,6 +98,7 @@ def _add_train(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]", com
     train.add_argument("--head-iterations", type=at_least_one, default=7000, metavar="N", help="6 sets each")
     train.add_argument("--localiser-iterations", type=at_least_one, default=4500, metavar="N", help="8 sets each")
     train.add_argument("--only", choices=("localiser", "head"), default="", help="one network, and no model yet")
+    train.add_argument("--rate", type=float, default=2.5e-3, help="learning rate of the plateau (default: 2.5e-3)")
     train.add_argument("--start", type=Path, metavar="RUN", help="begin with the weights of an earlier training")
     train.add_argument("--seed", type=int, default=1, help="of weights, order and noise")
     train.add_argument("--max-views", type=at_least_one, default=8, metavar="V", help="camera slots of the model")

@@ -37,6 +37,7 @@ class TrainOptions:
     bf16: bool = True
     held_out: float = 0.02
     start: Path | None = None
+    rate: float = 2.5e-3
 
 
 def cli_train(args: argparse.Namespace) -> int:
@@ -53,6 +54,7 @@ def cli_train(args: argparse.Namespace) -> int:
         threads=args.threads,
         bf16=not args.f32,
         start=args.start,
+        rate=args.rate,
     )
     result = run_training(options, quiet=args.json)
     if args.json:
@@ -109,10 +111,10 @@ def _plans(options: TrainOptions, corpus: Corpus) -> list[tuple[Task, Plan]]:
     template = corpus.topology.template * 1000
     plans: list[tuple[Task, Plan]] = []
     if options.only != "head":
-        plan = Plan(options.localiser_iterations, 8, seed=options.seed, bf16=options.bf16)
+        plan = Plan(options.localiser_iterations, 8, rate=options.rate, seed=options.seed, bf16=options.bf16)
         plans.append((LocaliserTask(corpus, landmarks), plan))
     if options.only != "localiser":
-        plan = Plan(options.head_iterations, 6, seed=options.seed, bf16=options.bf16)
+        plan = Plan(options.head_iterations, 6, rate=options.rate, seed=options.seed, bf16=options.bf16)
         plans.append((HeadTask(corpus, head_points(template), controls), plan))
     return plans
 
