@@ -6,6 +6,7 @@ always.
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -187,8 +188,11 @@ def _measure(
     errors: list[F64] = []
     views: list[int] = []
     sets = 0
-    with Reconstructor(model, calibration, threads=options.threads, graphs=graphs, network=network) as reconstructor:
-        for outcome in reconstruct_all(chosen, reconstructor):
+    with (
+        Reconstructor(model, calibration, threads=options.threads, graphs=graphs, network=network) as reconstructor,
+        closing(reconstruct_all(chosen, reconstructor)) as outcomes,
+    ):
+        for outcome in outcomes:
             sets += 1
             if outcome.result is None:
                 continue

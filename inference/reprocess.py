@@ -6,7 +6,8 @@ that was reconstructed live gives the same mesh again.
 
 import queue
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -108,8 +109,11 @@ def reprocess_take(
 
 def reconstruct_all(
     sets: Iterator[FrameSet], reconstructor: Reconstructor
-) -> Iterator[Outcome[FrameSet, MeshFrame]]:
-    """Yield what becomes of each set, in order, while the two stages overlap; bounded in memory."""
+) -> Generator[Outcome[FrameSet, MeshFrame], None, None]:
+    """Yield what becomes of each set, in order, while the two stages overlap; bounded in memory.
+
+    Its threads end with it: whoever may leave before its end wraps it in `contextlib.closing`.
+    """
     results: queue.SimpleQueue[Outcome[FrameSet, MeshFrame]] = queue.SimpleQueue()
     pipeline: Pipeline[FrameSet, Prepared, MeshFrame] = Pipeline(
         reconstructor.prepare, reconstructor.infer, results.put, mode="every"
@@ -140,6 +144,7 @@ def _write(
     first_error = ""
     total = take.count_sets()
     info = take.info
+    outcomes = closing(reconstruct_all(take.frame_sets(sync), reconstructor))
     with TakeWriter(
         folder,
         calibration=take.calibration,
@@ -148,8 +153,8 @@ def _write(
         slate=info.slate,
         take=info.take,
         sync=replace(sync, match=info.match, tolerance_us=info.tolerance_us),
-    ) as writer:
-        for outcome in reconstruct_all(take.frame_sets(sync), reconstructor):
+    ) as writer, outcomes as found:
+        for outcome in found:
             members = outcome.item.members.values()
             log_ns = max(times[frame.camera, frame.frame_id, frame.exposure_time_ns] for frame in members)
             others.write_until(writer, log_ns)

@@ -1,5 +1,6 @@
 """A take through a model: the same meshes as live, equal bytes each time, complete or not at all."""
 
+import threading
 from functools import partial
 from pathlib import Path
 
@@ -99,3 +100,20 @@ def test_the_smallest_set_is_one_that_the_rig_can_reach(tmp_path: Path) -> None:
     write_take(tmp_path / "take", sets=1, calibration=ring(2))
     with open_take(tmp_path / "take") as take:
         assert [offline_sync(take, wanted).min_cameras for wanted in (1, 2, 3)] == [1, 2, 2]
+
+
+def test_an_interruption_ends_the_threads_and_leaves_nothing(tmp_path: Path) -> None:
+    model = tiny_model(tmp_path / "tiny")
+    write_take(tmp_path / "take")
+
+    def interrupt(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        reprocess_take(
+            tmp_path / "take", tmp_path / "out", model=model, threads=1, network=FakeNetwork, progress=interrupt
+        )
+    # What was raised still holds the frames, so that no garbage collection can have ended the threads.
+    assert caught.tb is not None
+    assert [t.name for t in threading.enumerate() if t.name.startswith(("pipeline", "decode"))] == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["take", "tiny"]
