@@ -5,6 +5,7 @@ always.
 """
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
@@ -25,6 +26,8 @@ from streamer.takes import Take, open_take
 from streamer.types import F64, I32, Calibration, FrameSet
 
 MM = 1000.0
+MOST_CHOICES = 10_000
+"""Subsets of cameras that are listed; of more, as many are drawn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,8 +228,12 @@ def _subsets(
     kept = len(calibration.cameras) - options.drop_cameras
     if kept < 1:
         raise ConfigError(f"--drop-cameras {options.drop_cameras}: {len(calibration.cameras)} cameras leave none")
-    choices = list(itertools.combinations(calibration.ids, kept))
-    order = np.random.default_rng(options.seed).permutation(len(choices))
+    rng = np.random.default_rng(options.seed)
+    if math.comb(len(calibration.ids), kept) <= MOST_CHOICES:
+        choices = list(itertools.combinations(calibration.ids, kept))
+    else:  # too many to list: draw as many as could be used
+        choices = [tuple(rng.choice(calibration.ids, kept, replace=False)) for _ in range(MOST_CHOICES)]
+    order = rng.permutation(len(choices))
     number = 0
     for frame_set in take.frame_sets(offline_sync(take, 1)):
         if frame_set.frame_id not in rows:

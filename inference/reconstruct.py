@@ -51,6 +51,12 @@ def live_network(model: ModelFiles, graphs: Mapping[str, Graph], cameras: Sequen
     from inference.tempeh.layout import unpack_constants
     from inference.tempeh.live import LiveNetwork
 
+    slots = graphs["thumbs"].inputs["thumbs"].shape[0] if "thumbs" in graphs else 0
+    if slots != model.max_views:
+        raise ModelError(
+            f"model '{model.name}': its graphs are made for {slots} views, its model.toml says {model.max_views}; "
+            "export the model again"
+        )
     return LiveNetwork(unpack_constants(model.constants, model.topology), graphs, cameras, model.max_views)
 
 

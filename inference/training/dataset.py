@@ -79,8 +79,10 @@ class Corpus:
         return np.asarray(shifted @ self.world_from_head[:, :3, :3].astype(np.float32), np.float32)
 
     def split(self, share: float) -> tuple["Corpus", "Corpus"]:
-        """Divide into a first part and a last `share` of the sets."""
+        """Divide into a first part and about the last `share` of the sets; a take, known by its rig, stays whole."""
         cut = self.sets - int(self.sets * share)
+        while 0 < cut < self.sets and np.array_equal(self.camera_from_world[cut], self.camera_from_world[cut - 1]):
+            cut -= 1
         return self.part(0, cut), self.part(cut, self.sets)
 
     def part(self, first: int, last: int) -> "Corpus":

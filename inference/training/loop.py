@@ -1,5 +1,6 @@
 """The training loop: AdamW, a plateau and a cosine descent, averaged weights, checkpoints that continue the curve."""
 
+import hashlib
 import json
 import math
 import os
@@ -100,7 +101,7 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     model = task.model
     if start is not None:
-        model.load_state_dict(_read(start / f"{task.name}.checkpoint.pt")["average"])
+        _begin_with(model, start / f"{task.name}.checkpoint.pt")
     channels_last(model)
     optimiser = _optimiser(model, plan)
     average = Average(model)
@@ -181,7 +182,7 @@ def _save(
         "average": average.state,
         "average_steps": average.steps,
         "iteration": iteration,
-        "plan": f"{plan}",
+        "plan": _identity(task, plan),
     }
     path = folder / f"{task.name}.checkpoint.pt"
     torch.save(state, path.with_suffix(".tmp"))
@@ -196,6 +197,13 @@ def _read(path: Path) -> dict[str, Any]:
     return state
 
 
+def _begin_with(model: nn.Module, path: Path) -> None:
+    try:
+        model.load_state_dict(_read(path)["average"])
+    except (KeyError, RuntimeError) as error:
+        raise ModelError(f"{path}: not a checkpoint of this network: {error}") from error
+
+
 def _resume(
     folder: Path, task: Task, plan: Plan, model: nn.Module, optimiser: torch.optim.Optimizer, average: Average
 ) -> int:
@@ -203,11 +211,19 @@ def _resume(
     if not path.exists():
         return 0
     state = _read(path)
-    if state["plan"] != f"{plan}":
+    if state.get("plan") != _identity(task, plan):
         raise ModelError(
-            f"{path} belongs to another plan ({state['plan']}); give another --out, or the same options to continue it"
+            f"{path} belongs to another plan ({state.get('plan')}); give another --out, or the same takes and options "
+            "to continue it"
         )
     model.load_state_dict(state["model"])
     optimiser.load_state_dict(state["optimiser"])
     average.state, average.steps = state["average"], state["average_steps"]
     return int(state["iteration"])
+
+
+def _identity(task: Task, plan: Plan) -> str:
+    """What a checkpoint must have been made by to be continued: the plan and the takes."""
+    corpus = task.corpus
+    digest = hashlib.sha256(corpus.offset.tobytes() + corpus.world_from_head.tobytes()).hexdigest()[:16]
+    return f"{plan} on {corpus.sets} sets {digest}"

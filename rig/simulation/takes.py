@@ -1,6 +1,8 @@
 """Simulated takes on disk, one by one or in bulk, by the ordinary take writer: pictures, calibration, true mesh."""
 
 import multiprocessing
+import os
+import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -16,7 +18,7 @@ from rig.simulation.head import head_topology
 from rig.simulation.stage import Stage
 from rig.simulation.wide import WideWorld
 from streamer.config_text import to_toml
-from streamer.errors import ConfigError
+from streamer.errors import ConfigError, TakeError
 from streamer.pixels import encode_pixels
 from streamer.takes import TakeWriter
 from streamer.types import F32, U8, Calibration, Frame, MeshFrame
@@ -140,38 +142,36 @@ def _truth(vertices: F32, world_from_head: NDArray[np.float64], weights: F32, vi
 
 
 def _save(folder: Path, index: int, rig: RigConfig, calibration: Calibration, instants: Iterator[Instant]) -> None:
+    if folder.exists():
+        raise TakeError(f"{folder} exists already; give another folder or remove it")
+    scratch = folder.with_name(
+        f".{folder.name}.partial-{os.getpid()}"
+    )  # named when whole: training reads what it finds
+    try:
+        with TakeWriter(
+            scratch,
+            calibration=calibration,
+            config_text=to_toml({"rig": rig}),
+            show="simulated",
+            slate="sim",
+            take=index + 1,
+        ) as writer:
+            _fill(writer, rig, instants)
+        scratch.rename(folder)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _fill(writer: TakeWriter, rig: RigConfig, instants: Iterator[Instant]) -> None:
     period_ns = 1e9 / rig.fps
     first_id = int(EPOCH_NS // period_ns) + 1
-    writer = TakeWriter(
-        folder,
-        calibration=calibration,
-        config_text=to_toml({"rig": rig}),
-        show="simulated",
-        slate="sim",
-        take=index + 1,
-    )
-    with writer:
-        writer.write("topology", head_topology(), EPOCH_NS)
-        for sequence, instant in enumerate(instants):
-            frame_id = first_id + sequence
-            time_ns = round((frame_id + 0.5) * period_ns)
-            for camera, picture in instant.pictures.items():
-                encoding, data = encode_pixels(picture, rig.encoding, instant.jpeg_quality)
-                height, width = picture.shape[:2]
-                frame = Frame(
-                    camera,
-                    frame_id,
-                    sequence,
-                    sequence,
-                    time_ns,
-                    "simulated",
-                    time_ns,
-                    time_ns,
-                    width,
-                    height,
-                    encoding,
-                    data,
-                )
-                writer.write("frame", frame, time_ns)
-            truth = replace(instant.truth, frame_id=frame_id, exposure_time_ns=time_ns)
-            writer.write("truth", truth, time_ns)
+    writer.write("topology", head_topology(), EPOCH_NS)
+    for sequence, instant in enumerate(instants):
+        frame_id = first_id + sequence
+        time_ns = round((frame_id + 0.5) * period_ns)
+        for camera, picture in instant.pictures.items():
+            encoding, data = encode_pixels(picture, rig.encoding, instant.jpeg_quality)
+            height, width = picture.shape[:2]
+            identity = (camera, frame_id, sequence, sequence, time_ns, "simulated", time_ns, time_ns)
+            writer.write("frame", Frame(*identity, width, height, encoding, data), time_ns)
+        writer.write("truth", replace(instant.truth, frame_id=frame_id, exposure_time_ns=time_ns), time_ns)

@@ -1,6 +1,7 @@
 """Training: it learns, it continues the same curve, it stops on nonsense."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +64,26 @@ def test_a_checkpoint_of_another_plan_is_refused(corpus: Corpus, tmp_path: Path)
     train(localiser(corpus), Plan(iterations=1, batch=1, every=1), tmp_path, lambda *_: None)
     with pytest.raises(ModelError, match="another plan"):
         train(localiser(corpus), Plan(iterations=2, batch=1, every=1), tmp_path, lambda *_: None)
+
+
+def test_a_checkpoint_of_other_takes_or_of_another_network_is_refused(corpus: Corpus, tmp_path: Path) -> None:
+    plan = Plan(iterations=1, batch=1, every=1)
+    train(localiser(corpus), plan, tmp_path, lambda *_: None)
+    with pytest.raises(ModelError, match="another plan"):
+        train(localiser(tiny_corpus(6, seed=1)), plan, tmp_path, lambda *_: None)
+    torch.save({"average": {"weight": torch.zeros(1)}}, tmp_path / "head.checkpoint.pt")
+    with pytest.raises(ModelError, match="not a checkpoint of this network"):
+        train(head(corpus, map_only=1.0), plan, tmp_path / "new", lambda *_: None, start=tmp_path)
+    (tmp_path / "head.checkpoint.pt").write_bytes(b"no checkpoint")
+    with pytest.raises(ModelError, match="not a checkpoint"):
+        train(head(corpus, map_only=1.0), plan, tmp_path / "new", lambda *_: None, start=tmp_path)
+
+
+def test_a_take_is_on_one_side_of_the_split(corpus: Corpus) -> None:
+    twice = replace(corpus, camera_from_world=corpus.camera_from_world[[0, 0, 0, 3, 3, 3]])
+    for share, held_out in ((0.2, 3), (0.5, 3), (0.7, 6), (0.0, 0)):
+        learn, rest = twice.split(share)
+        assert (learn.sets, rest.sets) == (6 - held_out, held_out), share
 
 
 def test_the_map_learns_what_the_pictures_show(corpus: Corpus, tmp_path: Path) -> None:
@@ -128,13 +149,13 @@ def simulated(folder: Path, takes: int, frames: int) -> Path:
 @pytest.mark.timeout(180)  # torch, an export and 40 forward passes beside other tests on two cores
 def test_from_takes_to_a_model_that_reconstructs_them(tmp_path: Path) -> None:
     """The whole road of `mien train`, too short to learn anything: what comes out runs, and is as good as its start."""
-    takes = simulated(tmp_path / "takes", takes=3, frames=48)
+    takes = simulated(tmp_path / "takes", takes=5, frames=36)
     options = TrainOptions((takes,), tmp_path / "run", "tiny", 2, 2, max_views=4, held_out=0.05)
     result = run_training(options, quiet=True)
     model = load_model(result["model"])
     assert model.name == "tiny"
     assert model.topology.units
-    figures = evaluate([takes / "take_00000"], model, EvaluateOptions(stride=24, threads=1))
+    figures = evaluate([takes / "take_00000"], model, EvaluateOptions(stride=18, threads=1))
     assert figures["failed"] == 0
     assert figures["meshes"] == 2
     assert run_training(options, quiet=True) == result  # a finished training is not begun again

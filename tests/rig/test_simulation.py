@@ -19,7 +19,7 @@ from rig.simulation.painter import Painter
 from rig.simulation.performance import Performance, random_moment, rigid
 from rig.simulation.stage import Person, Stage, head_vertices
 from rig.simulation.takes import simulate_takes
-from streamer.errors import ConfigError, DriverError
+from streamer.errors import ConfigError, DriverError, TakeError
 from streamer.geometry import project, transform, vertex_normals
 from streamer.takes import open_take
 from streamer.types import Camera
@@ -205,3 +205,21 @@ def test_skins_of_the_wrong_shape_are_refused(small_rig: RigConfig, tmp_path: Pa
     with pytest.raises(ConfigError, match="add --world wide"):
         simulate_takes(tmp_path / "take", small_rig, takes=1, frames=1, world="demo", skins=path)
     assert not (tmp_path / "take").exists()
+
+
+def test_a_take_that_was_not_finished_leaves_nothing(
+    painter: Painter, small_rig: RigConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Training reads every take that it finds: half of one must not be among them."""
+
+    def interrupted(*_: object) -> tuple[str, np.ndarray]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("rig.simulation.takes.encode_pixels", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        simulate_takes(tmp_path / "take", small_rig, takes=1, frames=2, world="wide")
+    assert not list(tmp_path.iterdir())
+    monkeypatch.undo()
+    simulate_takes(tmp_path / "take", small_rig, takes=1, frames=1, world="wide")
+    with pytest.raises(TakeError, match="exists already"):
+        simulate_takes(tmp_path / "take", small_rig, takes=1, frames=1, world="wide")
