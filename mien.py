@@ -12,8 +12,9 @@ import os
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from inference.config import InferenceConfig
 from renderer.config import ViewConfig
 from rig.config import RigConfig
-from streamer.arguments import positive
+from streamer.arguments import add_verb, positive
 from streamer.config import BusConfig, RecordConfig, ServeConfig, SyncConfig, load
 from streamer.config_text import to_toml
 from streamer.errors import MienError
@@ -48,7 +49,6 @@ SECTIONS = {
     "serve": ServeConfig,
 }
 
-Handler = Callable[[argparse.Namespace], int]
 Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
@@ -157,11 +157,7 @@ def _version() -> str:
 
 
 def _add_own_verbs(verbs: Verbs, common: argparse.ArgumentParser) -> None:
-    def add(name: str, handler: Handler, text: str, example: str) -> argparse.ArgumentParser:
-        parser = verbs.add_parser(name, parents=[common], help=text, description=text, epilog=f"Example: {example}")
-        parser.set_defaults(handler=handler)
-        return parser
-
+    add = partial(add_verb, verbs, common=common)
     demo = add(
         "demo",
         _demo,

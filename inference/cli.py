@@ -6,13 +6,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from streamer.arguments import at_least_one, count, picture_size, positive
+from streamer.arguments import add_verb, at_least_one, count, picture_size, positive
 from streamer.errors import ConfigError, MissingExtra
 
 if TYPE_CHECKING:
     from inference.model_store import ModelFiles
-
-Handler = Callable[[argparse.Namespace], int]
 
 
 def add_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]", common: argparse.ArgumentParser) -> None:
@@ -29,14 +27,23 @@ def add_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]", comm
     _add_train(verbs, common)
     model = verbs.add_parser("model", help="models: list and check", description="models: list and check")
     models = model.add_subparsers(dest="what", metavar="WHAT", required=True)
-    _add(models, common, "list", _model_list, "models that ship with Mien, and their figures", "mien model list")
-    check = _add(models, common, "check", _model_check, "check a model's parts, and compile it", "mien model check")
+    add_verb(
+        models, "list", _model_list, "models that ship with Mien, and their figures", "mien model list", common=common
+    )
+    check = add_verb(
+        models, "check", _model_check, "check a model's parts, and compile it", "mien model check", common=common
+    )
     check.add_argument("model", nargs="?", metavar="MODEL", help="name or folder (default: inference.model)")
     check.add_argument("--no-compile", action="store_true", help="only look at the files")
     bench = verbs.add_parser("bench", help="what things cost on this machine", description="what things cost here")
     benches = bench.add_subparsers(dest="what", metavar="WHAT", required=True)
-    speed = _add(
-        benches, common, "model", _bench_model, "what a mesh costs: time, rate, memory", "mien bench model live --json"
+    speed = add_verb(
+        benches,
+        "model",
+        _bench_model,
+        "what a mesh costs: time, rate, memory",
+        "mien bench model live --json",
+        common=common,
     )
     speed.add_argument("model", nargs="?", metavar="MODEL", help="name or folder (default: inference.model)")
     speed.add_argument("--views", type=at_least_one, default=8, metavar="V", help="cameras (default: 8)")
@@ -45,38 +52,29 @@ def add_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]", comm
     _engine_arguments(speed)
 
 
-def _add(
-    into: "argparse._SubParsersAction[argparse.ArgumentParser]",
-    common: argparse.ArgumentParser,
-    name: str,
-    handler: Handler,
-    text: str,
-    example: str,
-) -> argparse.ArgumentParser:
-    parser = into.add_parser(name, parents=[common], help=text, description=text, epilog=f"Example: {example}")
-    parser.set_defaults(handler=handler)
-    return parser
-
-
 def _add_runs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]", common: argparse.ArgumentParser) -> None:
-    infer = _add(verbs, common, "infer", _infer, "frames from the bus to meshes on the bus", "mien infer --seconds 60")
+    infer = add_verb(
+        verbs, "infer", _infer, "frames from the bus to meshes on the bus", "mien infer --seconds 60", common=common
+    )
     infer.add_argument("--seconds", type=positive, metavar="N", help="stop after this long (default: at Ctrl-C)")
 
     example = "mien reprocess takes/demo/slate_T001 --out takes/demo/slate_T001_live --overlay head.mp4"
-    reprocess = _add(verbs, common, "reprocess", _reprocess, "run a model over a take: a new take with meshes", example)
+    reprocess = add_verb(
+        verbs, "reprocess", _reprocess, "run a model over a take: a new take with meshes", example, common=common
+    )
     reprocess.add_argument("take", type=Path, metavar="TAKE", help="folder of the take")
     reprocess.add_argument("--out", type=Path, required=True, metavar="TAKE2", help="folder of the new take")
     reprocess.add_argument("--model", metavar="MODEL", help="name or folder (default: inference.model)")
     reprocess.add_argument("--overlay", type=Path, metavar="VIDEO.mp4", help="also draw the meshes over every view")
     _engine_arguments(reprocess)
 
-    evaluate = _add(
+    evaluate = add_verb(
         verbs,
-        common,
         "evaluate",
         _evaluate,
         "a model's distance from the truth, beside the mean head's at the true pose",
         "mien evaluate data/held-out --drop-cameras 4 --json",
+        common=common,
     )
     evaluate.add_argument("takes", nargs="+", type=Path, metavar="TAKE", help="takes with truth, or folders of them")
     evaluate.add_argument("--model", metavar="MODEL", help="name or folder (default: inference.model)")
@@ -91,7 +89,7 @@ def _add_runs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]", comm
 def _add_train(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]", common: argparse.ArgumentParser) -> None:
     """Declare `mien train`. Its own module imports torch; a test holds the defaults to those of `TrainOptions`."""
     example = "mien train data/train --out runs/live --name live"
-    train = _add(verbs, common, "train", _train, "takes in, a model folder out", example)
+    train = add_verb(verbs, "train", _train, "takes in, a model folder out", example, common=common)
     train.add_argument("takes", nargs="+", type=Path, metavar="DIR", help="takes with truth, or folders of them")
     train.add_argument("--out", type=Path, required=True, metavar="RUN", help="checkpoints, curves, model folder")
     train.add_argument("--name", default="live", help="name of the model (default: live)")

@@ -1,7 +1,39 @@
-"""Types of command-line arguments: each says in one line what it wants, and argparse ends with exit code 2."""
+"""What the rooms' command lines share: how a verb is added, and types of arguments.
+
+Each type says in one line what it wants, and argparse ends with exit code 2.
+"""
 
 import argparse
 import math
+from collections.abc import Callable
+from typing import TypeAlias
+
+Handler: TypeAlias = Callable[[argparse.Namespace], int]
+"""Runs a verb and returns the exit code."""
+
+
+def add_verb(
+    into: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    handler: Handler,
+    text: str,
+    example: str,
+    *,
+    common: argparse.ArgumentParser,
+) -> argparse.ArgumentParser:
+    """Add a verb with help and an example.
+
+    Args:
+        into: the verbs to add it to.
+        name: of the verb.
+        handler: runs it.
+        text: one line for the help.
+        example: a command line.
+        common: parent parser with --config, --set and --json.
+    """
+    parser = into.add_parser(name, parents=[common], help=text, description=text, epilog=f"Example: {example}")
+    parser.set_defaults(handler=handler)
+    return parser
 
 
 def positive(text: str) -> float:

@@ -5,16 +5,15 @@ import json
 import sys
 from collections.abc import Callable
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from streamer.arguments import not_negative, picture_size, positive
+from streamer.arguments import add_verb, not_negative, picture_size, positive
 from streamer.errors import TakeError
 
 if TYPE_CHECKING:
     from streamer.imports.footage import Storage
-
-Handler = Callable[[argparse.Namespace], int]
 
 
 def add_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]", common: argparse.ArgumentParser) -> None:
@@ -24,18 +23,7 @@ def add_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]", comm
         verbs: where verbs are added.
         common: parent parser with --config, --set and --json.
     """
-
-    def add(
-        into: "argparse._SubParsersAction[argparse.ArgumentParser]",
-        name: str,
-        handler: Handler,
-        text: str,
-        example: str,
-    ) -> argparse.ArgumentParser:
-        parser = into.add_parser(name, parents=[common], help=text, description=text, epilog=f"Example: {example}")
-        parser.set_defaults(handler=handler)
-        return parser
-
+    add = partial(add_verb, common=common)
     record = add(verbs, "record", _record, "record every channel of the bus into a take", "mien record --seconds 60")
     record.add_argument("--out", type=Path, metavar="TAKE", help="folder of the take (default: next of show and slate)")
     record.add_argument("--seconds", type=positive, metavar="N", help="stop after this long (default: at Ctrl-C)")
