@@ -10,6 +10,7 @@ from streamer.arguments import add_verb, at_least_one, count, picture_size, posi
 from streamer.errors import ConfigError, MissingExtra
 
 if TYPE_CHECKING:
+    from inference.config import InferenceConfig
     from inference.model_store import ModelFiles
 
 
@@ -130,6 +131,7 @@ def _reprocess(args: argparse.Namespace) -> int:
     from streamer.takes import open_take
 
     settings = args.load()
+    chosen = _inference(args, settings)
     overlay: Callable[[Any, Path], int] | None = getattr(args, "overlay_take", None)
     if args.overlay is not None and overlay is None:
         raise ConfigError("--overlay: this command line brings no renderer; run it as: mien reprocess")
@@ -142,9 +144,9 @@ def _reprocess(args: argparse.Namespace) -> int:
             args.take,
             args.out,
             model=_model(args, settings),
-            engine=args.engine or settings.inference.engine,
-            precision=args.precision or settings.inference.precision,
-            threads=settings.inference.threads,
+            engine=chosen.engine,
+            precision=chosen.precision,
+            threads=chosen.threads,
             sync=sync,
             progress=advance,
         )
@@ -162,10 +164,11 @@ def _evaluate(args: argparse.Namespace) -> int:
     from streamer.progress import progress
 
     settings = args.load()
+    chosen = _inference(args, settings)
     options = EvaluateOptions(
-        engine=args.engine or settings.inference.engine,
-        precision=args.precision or settings.inference.precision,
-        threads=settings.inference.threads,
+        engine=chosen.engine,
+        precision=chosen.precision,
+        threads=chosen.threads,
         views=args.views or 0,
         drop_cameras=args.drop_cameras,
         stride=args.stride,
@@ -219,10 +222,11 @@ def _bench_model(args: argparse.Namespace) -> int:
     from inference.bench import BenchOptions, bench_model
 
     settings = args.load()
+    chosen = _inference(args, settings)
     options = BenchOptions(
-        engine=args.engine or settings.inference.engine,
-        precision=args.precision or settings.inference.precision,
-        threads=settings.inference.threads,
+        engine=chosen.engine,
+        precision=chosen.precision,
+        threads=chosen.threads,
         views=args.views,
         width=args.size[0],
         height=args.size[1],
@@ -231,6 +235,15 @@ def _bench_model(args: argparse.Namespace) -> int:
     result = bench_model(_model(args, settings), options)
     _print(args, result, "\n".join(f"{key:<16} {value}" for key, value in result.items()))
     return 0
+
+
+def _inference(args: argparse.Namespace, settings: Any) -> "InferenceConfig":
+    """Return `[inference]` with what --engine and --precision say instead."""
+    from dataclasses import replace
+
+    given = {key: value for key in ("engine", "precision") if (value := getattr(args, key))}
+    changed: InferenceConfig = replace(settings.inference, **given)
+    return changed
 
 
 def _model(args: argparse.Namespace, settings: Any) -> "ModelFiles":

@@ -150,14 +150,13 @@ def crop_affines(views: Views) -> F64:
     A crop is centred on the head, has the head's up-direction upwards and spans CROP_SPAN_MM at the head's distance.
     Lens distortion is kept: the crop's camera is the picture's camera with another K.
     """
-    origin_up = np.array(
-        [[0.0, 0.0, -35.0], [0.0, 60.0, -35.0]]
-    )  # the middle of the head lies behind its centroid's face
-    centre, above = np.moveaxis(project_all(views, origin_up).astype(np.float64), 1, 0)
+    # the middle of the head lies behind the centroid of its vertices, most of which are in the face
+    points = np.array([[0.0, 0.0, -35.0], [0.0, 60.0, -35.0]])
+    centre, above = np.moveaxis(project_all(views, points).astype(np.float64), 1, 0)
     direction = above - centre
     length = np.linalg.norm(direction, axis=1, keepdims=True)
     up = np.where(length > 1e-3, direction / np.maximum(length, 1e-9), [0.0, -1.0])
-    depth = np.maximum(views.camera_from_a[:, 2] @ np.array([0.0, 0.0, -35.0, 1.0]), 50.0)
+    depth = np.maximum(views.camera_from_a[:, 2] @ np.append(points[0], 1.0), 50.0)
     focal = np.sqrt(np.abs(np.linalg.det(views.K[:, :, :2])))
     scale = CROP_HEIGHT / (CROP_SPAN_MM * focal / depth)
     rotation = np.stack([np.stack([-up[:, 1], up[:, 0]], 1), -up], 1) * scale[:, None, None]
@@ -165,10 +164,15 @@ def crop_affines(views: Views) -> F64:
     return np.concatenate([rotation, (target - np.einsum("vij,vj->vi", rotation, centre))[..., None]], 2)
 
 
+def repictured(views: Views, new_from_picture: F64, size: tuple[int, int]) -> Views:
+    """The cameras of pictures made by an affine map (V, 2, 3) of pixels; `size` is their width and height."""
+    homogeneous = np.concatenate([views.K, np.tile([[[0, 0, 1.0]]], (len(views.K), 1, 1))], 1)
+    return Views(new_from_picture @ homogeneous, views.distortion, views.camera_from_a, size)
+
+
 def cropped(views: Views, crop_from_picture: F64) -> Views:
     """The cameras of the crops."""
-    homogeneous = np.concatenate([views.K, np.tile([[[0, 0, 1.0]]], (len(views.K), 1, 1))], 1)
-    return Views(crop_from_picture @ homogeneous, views.distortion, views.camera_from_a, (CROP_WIDTH, CROP_HEIGHT))
+    return repictured(views, crop_from_picture, (CROP_WIDTH, CROP_HEIGHT))
 
 
 def cut(picture: U8, crop_from_picture: F64) -> U8:

@@ -42,6 +42,11 @@ def stage_points() -> F32:
     return np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(-1, 3)
 
 
+def template_mm(topology: Topology) -> F32:
+    """(N, 3) the topology's template in millimetres, head frame: what correspondence maps speak of."""
+    return np.asarray(topology.template * np.float32(MM), np.float32)
+
+
 def head_points(template_mm: F32) -> F32:
     """(HEAD_GRID^3, 3) voxel positions in the head frame, mm, x slowest."""
     low, high = template_mm.min(0) - HEAD_MARGIN_MM, template_mm.max(0) + HEAD_MARGIN_MM
@@ -123,7 +128,7 @@ def unpack_constants(constants: Mapping[str, NDArray[Any]], topology: Topology) 
     landmarks, controls, looked_at = chosen_vertices(topology)
     return LiveConstants(
         prior=ShapePrior(mean, basis),
-        template=np.asarray(topology.template * np.float32(MM), np.float32),
+        template=template_mm(topology),
         triangles=topology.triangles,
         landmarks=landmarks,
         controls=controls,

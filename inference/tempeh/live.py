@@ -13,7 +13,7 @@ from inference.tempeh.frames import MM, Views
 from inference.tempeh.layout import THUMB_SPAN_MM, LiveConstants, stage_points
 from inference.tempeh.refine import Refiner
 from inference.tempeh.shape import Fit
-from streamer.geometry import rigid_from_points
+from streamer.geometry import rigid_from_points, transform
 from streamer.types import F32, F64, U8, Camera
 
 CLOSER_LOOKS = 4
@@ -94,7 +94,7 @@ class LiveNetwork:
         clock.lap("refine")
         world_from_head = self._world_from_rig @ refined.a_from_head
         local = self._constants.prior.vertices(refined.coefficients).astype(np.float64)
-        vertices = (local @ world_from_head[:3, :3].T + world_from_head[:3, 3]) / MM
+        vertices = transform(world_from_head, local) / MM
         pose = world_from_head.copy()
         pose[:3, 3] /= MM
         clock.lap("place")
@@ -159,7 +159,7 @@ class LiveNetwork:
         volume = self._graphs["volume"].run({"features": features, "grid": self._padded(grid), "weight": weight})
         keys = self._graphs["keys"].run(volume)
         controls = self._graphs["attend"].run(keys)["controls"][0].astype(np.float64)
-        in_rig = controls @ located.a_from_head[:3, :3].T + located.a_from_head[:3, 3]
+        in_rig = transform(located.a_from_head, controls)
         coarse = shape.fit_points(self._control_prior, located, in_rig, self._constants.control_sigma_mm)
         clock.lap("coarse")
         return coarse, features, frames.cropped(self._views, affine)

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.tempeh.frames import Views, project_all
+from inference.tempeh.frames import Views, project_all, repictured
 from inference.tempeh.layout import THUMB_HEIGHT, THUMB_WIDTH
 from streamer.types import U8
 
@@ -41,8 +41,7 @@ def thumb_views(views: Views, windows: Windows) -> Views:
     left, top, width, height = windows.T.astype(np.float64)
     sx, sy, zero = THUMB_WIDTH / width, THUMB_HEIGHT / height, np.zeros(len(windows))
     small = np.stack([sx, zero, (0.5 - left) * sx - 0.5, zero, sy, (0.5 - top) * sy - 0.5], 1).reshape(-1, 2, 3)
-    homogeneous = np.concatenate([views.K, np.tile([[[0, 0, 1.0]]], (len(views.K), 1, 1))], 1)
-    return Views(small @ homogeneous, views.distortion, views.camera_from_a, (THUMB_WIDTH, THUMB_HEIGHT))
+    return repictured(views, small, (THUMB_WIDTH, THUMB_HEIGHT))
 
 
 def shrink(picture: U8, window: NDArray[np.int64]) -> U8:

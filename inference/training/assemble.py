@@ -13,7 +13,7 @@ from torch import Tensor
 from inference.manifest import Provenance
 from inference.model_store import GraphFile, ModelFiles, ModelParts, save_model
 from inference.tempeh.export import export_graphs, graph_specs
-from inference.tempeh.layout import COMPONENTS, chosen_vertices, head_points, pack_constants
+from inference.tempeh.layout import COMPONENTS, chosen_vertices, head_points, pack_constants, template_mm
 from inference.tempeh.shape import ShapePrior, learn_prior
 from inference.training.dataset import Corpus
 from inference.training.tasks import HeadTask, LocaliserTask
@@ -85,10 +85,9 @@ def assemble(
         ModelError: the folder cannot be written.
     """
     topology = corpus.topology
-    template = (topology.template * np.float32(1000)).astype(np.float32)
     landmarks, controls, _ = chosen_vertices(topology)
     localiser = LocaliserTask(held_out, landmarks)
-    head = HeadTask(held_out, head_points(template), controls)
+    head = HeadTask(held_out, head_points(template_mm(topology)), controls)
     localiser.model.load_state_dict(trained.localiser)
     head.model.load_state_dict(trained.head)
     sigmas = measure_sigmas(localiser, head)

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from inference.manifest import Provenance
-from inference.tempeh.layout import COMPONENTS, chosen_vertices, head_points
+from inference.tempeh.layout import COMPONENTS, chosen_vertices, head_points, template_mm
 from inference.training.assemble import Trained, assemble
 from inference.training.dataset import Corpus, read_corpus
 from inference.training.loop import Plan, train
@@ -85,14 +85,15 @@ def run_training(options: TrainOptions, *, quiet: bool = False) -> dict[str, str
             "sets are held out; simulate more takes"
         )
     trained: dict[str, dict[str, torch.Tensor]] = {}
-    for task, plan in _plans(options, learn):
+    plans = _plans(options, learn)
+    for task, plan in plans:
         with progress(f"training the {task.name}", quiet=quiet) as advance:
             trained[task.name] = dict(
                 train(task, plan, options.out, _reporter(task, plan, advance, quiet), options.start)
             )
     if options.only:
         return {"run": str(options.out)}
-    samples = options.head_iterations * 6 + options.localiser_iterations * 8
+    samples = sum(plan.iterations * plan.batch for _, plan in plans)
     provenance = Provenance(shell_command(), options.seed, commit_here(), samples, {})
     model = assemble(
         Trained(trained["localiser"], trained["head"]),
@@ -108,14 +109,14 @@ def run_training(options: TrainOptions, *, quiet: bool = False) -> dict[str, str
 
 def _plans(options: TrainOptions, corpus: Corpus) -> list[tuple[Task, Plan]]:
     landmarks, controls, _ = chosen_vertices(corpus.topology)
-    template = corpus.topology.template * 1000
+    points = head_points(template_mm(corpus.topology))
     plans: list[tuple[Task, Plan]] = []
     if options.only != "head":
         plan = Plan(options.localiser_iterations, 8, rate=options.rate, seed=options.seed, bf16=options.bf16)
         plans.append((LocaliserTask(corpus, landmarks), plan))
     if options.only != "localiser":
         plan = Plan(options.head_iterations, 6, rate=options.rate, seed=options.seed, bf16=options.bf16)
-        plans.append((HeadTask(corpus, head_points(template), controls), plan))
+        plans.append((HeadTask(corpus, points, controls), plan))
     return plans
 
 

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from inference.tempeh import frames, thumbs
 from inference.tempeh.frames import Views
-from inference.tempeh.layout import THUMB_SPAN_MM, stage_points
+from inference.tempeh.layout import THUMB_SPAN_MM, stage_points, template_mm
 from inference.training.dataset import Corpus
+from streamer.geometry import transform
 from streamer.types import F32, F64, I32
 
 POINTS = 384
@@ -88,7 +89,7 @@ def _surface(
             weight[row] = 1.0
     pixels = frames.project_all(views, vertices)
     grid, inside = frames.sampling_grid(np.take_along_axis(pixels, picked[..., None], 1), views.size)
-    place = (corpus.topology.template * np.float32(frames.MM))[picked].transpose(0, 2, 1)
+    place = template_mm(corpus.topology)[picked].transpose(0, 2, 1)
     return {"surface_grid": grid, "surface_place": np.ascontiguousarray(place), "surface_weight": weight * inside}
 
 
@@ -126,7 +127,7 @@ def stage_sample(
     small = np.stack([thumbs.shrink(corpus.picture(index, view), window) for view, window in rows])
     points = stage_points() + centre.astype(np.float32)
     grid, weight = frames.sampling_grid(frames.project_all(views, points), views.size)
-    truth = corpus.vertices[index][landmarks] @ rig_from_world[:3, :3].T + rig_from_world[:3, 3] - centre
+    truth = transform(rig_from_world, corpus.vertices[index][landmarks]) - centre
     return {
         "thumbs": frames.standardise(small),
         "grid": grid,

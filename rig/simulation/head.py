@@ -55,10 +55,6 @@ class HeadModel:
     skin_count: int
     """Number of skin vertices S."""
 
-    def shape(self, identity: F32, expression: F32) -> F32:
-        """Pose-free vertices (V, 3) of slider strengths (K,) and unit weights (52,), head frame."""
-        return self.person(identity) + np.tensordot(expression, self.expression, 1)
-
     def person(self, identity: F32) -> F32:
         """Neutral vertices (V, 3) of one person, centred on the skin's centroid."""
         vertices = self.neutral + np.tensordot(identity, self.identity, 1)
