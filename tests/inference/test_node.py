@@ -173,10 +173,13 @@ def test_every_frame_ends_in_one_place_whatever_goes_wrong(stage: Callable[..., 
     assert one.health[-1].state == "degraded" and "camera 'cam_5': its pictures are 60x50" in one.health[-1].message
     one.send_set(3)
     one.until(lambda: len(one.meshes) == 2, calibrate=False)
-    one.send(list(grey_set(one.calibration, 4, ["cam_0", "cam_1", "cam_2"]).members.values()))  # waits for the others
+    waiting = list(grey_set(one.calibration, 4, ["cam_0", "cam_1", "cam_2"]).members.values())  # for the others
+    one.send([*waiting, waiting[0]])
+    # messages keep their order: once the repeated frame is counted, the three before it have been taken as well
+    one.until(lambda: one.health[-1].counters.get("unused.duplicate") == 1, calibrate=False)
     one.lose("cam_7", 2)  # the tail: only Health tells of it
     counters = one.end()
-    assert closes(counters, one.sequence) == {"lost-on-bus": 5, "failed": 8, "after-stop": 3}
+    assert closes(counters, one.sequence) == {"lost-on-bus": 5, "failed": 8, "duplicate": 1, "after-stop": 3}
     assert (counters["meshes"], counters["errors"]) == (2, 1)
 
 
