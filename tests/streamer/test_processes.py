@@ -1,6 +1,5 @@
 """Stopping and heartbeats, with real signals and real sockets."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -19,24 +18,46 @@ from streamer.types import Health
 ROOT = Path(__file__).parents[2]
 
 
+# Signals go to processes of their own: one that goes astray must not end the process that runs the other tests.
+SELF_SIGNALLED = """
+import os, signal, sys
+from streamer.processes import Stop
+number = signal.Signals(int(sys.argv[1]))
+before = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)}
+with Stop() as stop:
+    assert not stop.wait(0)
+    os.kill(os.getpid(), number)
+    assert stop.wait(30)
+    assert stop.signal is number
+    assert signal.getsignal(number) == before[number], "a second signal must act as usual"
+assert {one: signal.getsignal(one) for one in before} == before
+"""
+
+# The handler runs in the waiting thread at any instruction; to set the event there could wait for itself.
+SIGNALLED_IN_A_WAIT = """
+import signal
+from streamer.processes import Stop
+with Stop() as stop:
+    with stop._cond:  # what Event.wait holds for a moment
+        signal.raise_signal(signal.SIGINT)
+    assert stop.wait(30)
+"""
+
+
+def run(script: str, *arguments: str) -> None:
+    """Run a script in a process of its own; it must end well."""
+    command = [sys.executable, "-X", "faulthandler", "-c", script, *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=50, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_sets_the_stop_and_handlers_are_put_back(number: signal.Signals) -> None:
-    before = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)}
-    with Stop() as stop:
-        assert not stop.wait(0)
-        os.kill(os.getpid(), number)
-        assert stop.wait(10)
-        assert stop.signal is number
-        assert signal.getsignal(number) == before[number], "a second signal must act as usual"
-    assert {one: signal.getsignal(one) for one in before} == before
+    run(SELF_SIGNALLED, str(int(number)))
 
 
 def test_a_signal_in_the_middle_of_a_wait_does_not_hang() -> None:
-    """The handler runs in the waiting thread at any instruction; to set the event there could wait for itself."""
-    with Stop() as stop:
-        with stop._cond:  # what Event.wait holds for a moment
-            signal.raise_signal(signal.SIGINT)
-        assert stop.wait(10)
+    run(SIGNALLED_IN_A_WAIT)
 
 
 def test_outside_the_main_thread_it_is_a_plain_event() -> None:
