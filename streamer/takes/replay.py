@@ -77,6 +77,7 @@ def run_replay(
     stop: threading.Event,
     meshes: bool = False,
     lead_s: float = 1.0,
+    listening: threading.Event | None = None,
 ) -> dict[str, int]:
     """Publish a take on the node's port: calibration, topology, truth and frames, and its meshes if wanted.
 
@@ -91,6 +92,7 @@ def run_replay(
         stop: ends the replay.
         meshes: also publish the recorded meshes.
         lead_s: states are published this long before the first frame, so that everybody is listening.
+        listening: ends the lead when set, for callers who know that everybody is.
 
     Returns:
         Channel to number of messages published.
@@ -114,7 +116,7 @@ def run_replay(
             ),
         ):
             clock = _StateClock(publisher, states)
-            _wait(lead_s, clock, stop)
+            _wait(lead_s, clock, stop, listening)
             turn = 0
             while not stop.is_set() and (turn == 0 or loop):
                 for channel, recorded in _paced(take, channels, speed, clock, stop):
@@ -145,10 +147,13 @@ class _StateClock:
         return self._due_s - now_s
 
 
-def _wait(seconds: float, clock: _StateClock, stop: threading.Event) -> None:
+def _wait(seconds: float, clock: _StateClock, stop: threading.Event, over: threading.Event | None = None) -> None:
     end_s = time.monotonic() + seconds
     while (left_s := end_s - time.monotonic()) > 0 and not stop.is_set():
-        stop.wait(min(left_s, clock.tick()))
+        if over is not None and over.wait(min(left_s, clock.tick(), 0.05)):
+            return
+        if over is None:
+            stop.wait(min(left_s, clock.tick()))
 
 
 def _paced(

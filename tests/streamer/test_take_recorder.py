@@ -276,10 +276,20 @@ def test_a_disk_that_breaks_is_reported_and_every_message_accounted_for(
 def test_record_replay_record_is_identical(tmp_path: Path) -> None:
     first = write_take(tmp_path / "first", 25)
     second, bus = tmp_path / "second", _bus()
+    stop, listening = threading.Event(), threading.Event()
     with _recording(second, bus):
-        sent = run_replay(first, bus, speed=8.0, loop=False, stop=threading.Event(), meshes=True, lead_s=1.0)
+        replay = _Background(
+            lambda: run_replay(
+                first, bus, speed=8.0, loop=False, stop=stop, meshes=True, lead_s=50.0, listening=listening
+            )
+        )
+        try:
+            _until((second / "take.json").exists, "the recorder listens")
+        finally:
+            listening.set()
+            replay.join()
         _until(lambda: (_on_file(second, "frame"), _on_file(second, "mesh")) == (75, 25), "everything is on file")
-    assert sent == {"frame": 75, "mesh": 25}
+    assert replay.result == {"frame": 75, "mesh": 25}
     with open_take(first) as a, open_take(second) as b:
         for camera in CAMERAS:
             pairs = list(zip(a.frames(camera), b.frames(camera), strict=True))
