@@ -3,6 +3,7 @@
 World: metres, right-handed, +Y up, the face looks along +Z. Camera: OpenCV axes, pixel centres at integers.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -123,19 +124,47 @@ AXES: dict[str, Axes] = {
 """Positions and winding per target; the facts behind each row are in docs/conventions.md."""
 
 
-def rigid_from_points(points_a: NDArray[np.floating], points_b: NDArray[np.floating]) -> F64:
+def signed_axes(names: Sequence[str], per_metre: float = 1.0, *, reverse_winding: bool = False) -> Axes:
+    """Return the conversion to a space whose coordinates are axes of Mien, some turned round.
+
+    Args:
+        names: three of `x`, `y`, `z`, each once, with `-` in front where it is turned round.
+        per_metre: units of the space in a metre.
+        reverse_winding: whether indices change order.
+    """
+    matrix = np.zeros((3, 3))
+    for row, name in enumerate(names):
+        matrix[row, "xyz".index(name[-1])] = -per_metre if name.startswith("-") else per_metre
+    return Axes(matrix, reverse_winding)
+
+
+def axis_names(axes: Axes) -> tuple[tuple[str, str, str], float]:
+    """Return what `signed_axes` makes these axes of: the names, and the units in a metre."""
+    columns = np.abs(axes.matrix).argmax(1)
+    values = [axes.matrix[row, column] for row, column in enumerate(columns)]
+    first, second, third = (
+        "-" * bool(value < 0) + "xyz"[column] for value, column in zip(values, columns, strict=True)
+    )
+    return (first, second, third), float(abs(values[0]))
+
+
+def rigid_from_points(
+    points_a: NDArray[np.floating], points_b: NDArray[np.floating], weights: F64 | None = None
+) -> F64:
     """Least-squares rigid transform `b_from_a` between paired points (Kabsch 1976).
 
     Args:
         points_a: (N, 3), N >= 3, not collinear.
         points_b: (N, 3) the same points in frame b.
+        weights: (N,) how much each pair counts, 0 or more; None: all the same.
 
     Returns:
         (4, 4) rigid transform.
     """
     a, b = np.asarray(points_a, np.float64), np.asarray(points_b, np.float64)
-    mean_a, mean_b = a.mean(0), b.mean(0)
-    u, _, vt = np.linalg.svd((b - mean_b).T @ (a - mean_a))
+    share = np.full(len(a), 1 / len(a)) if weights is None else weights / weights.sum()
+    mean_a, mean_b = share @ a, share @ b
+    u, _, vt = np.linalg.svd(((b - mean_b) * share[:, None]).T @ (a - mean_a))
     sign = np.sign(np.linalg.det(u @ vt))
     b_from_a = np.eye(4)
     b_from_a[:3, :3] = u @ np.diag([1.0, 1.0, sign]) @ vt

@@ -15,6 +15,7 @@ from streamer.gateway.records import (
     HEADER,
     MAGIC,
     MAX_PAYLOAD,
+    NORMAL_STEPS,
     Buffer,
     FrameBlock,
     FrameRecord,
@@ -24,6 +25,7 @@ from streamer.gateway.records import (
     TopologyBlock,
     TopologyRecord,
 )
+from streamer.types import F32
 
 
 def parse_header(data: Buffer) -> Header:
@@ -120,7 +122,10 @@ class _Reader:
         return int.from_bytes(self.bytes(4), "little")
 
     def array(self, dtype: str, rows: int, columns: int) -> NDArray[Any]:
-        return np.frombuffer(self.bytes(4 * rows * columns), dtype).reshape(rows, columns)
+        size = np.dtype(dtype).itemsize * rows * columns
+        values = np.frombuffer(self.bytes(size), dtype).reshape(rows, columns)
+        self.bytes(-size % 4)
+        return values
 
     def end(self, flags: int, known: int) -> None:
         """Refuse bytes that no flag announces; a block of a later version may follow the known ones."""
@@ -191,13 +196,16 @@ def decode_topology(record: Record) -> TopologyRecord:
         size = reader.count()
         names = _json(reader.bytes(size), "names of the topology")
         reader.bytes(-size % 4)
-    reader.end(header.flags, TopologyBlock.UV | TopologyBlock.NAMES)
+    source = reader.array("<u4", header.vertices, 1).ravel() if header.flags & TopologyBlock.SOURCE else None
+    reader.end(header.flags, sum(TopologyBlock))
     name, identity, units = names.get("name", ""), names.get("id", ""), names.get("units", [])
     if not (isinstance(name, str) and isinstance(identity, str) and isinstance(units, list)) or not all(
         isinstance(unit, str) for unit in units
     ):
         raise WireError("the names of the topology are no names; expected name, id and units")
-    return TopologyRecord(header.topology, header.vertices, triangles, uv, uv_triangles, name, identity, tuple(units))
+    return TopologyRecord(
+        header.topology, header.vertices, triangles, uv, uv_triangles, name, identity, tuple(units), source
+    )
 
 
 def _within(indices: NDArray[np.uint32], count: int, what: str) -> None:
@@ -206,18 +214,43 @@ def _within(indices: NDArray[np.uint32], count: int, what: str) -> None:
 
 
 def decode_frame(record: Record) -> FrameRecord:
-    """Read a frame. Its arrays are views of the record.
+    """Read a frame, or a record of weights. Arrays that are not quantised are views of the record.
 
     Raises:
         WireError: another kind, or lengths that do not fit.
     """
-    _expect(record, Kind.FRAME)
-    header, reader = record.header, _Reader(record, "frame")
-    positions = reader.array("<f4", header.vertices, 3)
-    pose = weights = None
+    header, count = record.header, record.header.vertices
+    if header.kind == Kind.WEIGHTS:
+        reader, positions = _Reader(record, "weights"), np.empty((0, 3), np.float32)
+    else:
+        _expect(record, Kind.FRAME)
+        reader = _Reader(record, "frame")
+        positions = _positions(reader, count) if header.flags & FrameBlock.QUANTISED else reader.array("<f4", count, 3)
+    pose = weights = normals = None
     if header.flags & FrameBlock.POSE:
         pose = reader.array("<f4", 4, 4)
     if header.flags & FrameBlock.WEIGHTS:
         weights = reader.array("<f4", reader.count(), 1).ravel()
-    reader.end(header.flags, FrameBlock.POSE | FrameBlock.WEIGHTS)
-    return FrameRecord(header.sequence, header.topology, header.capture_time_s, positions, pose, weights)
+    if header.flags & FrameBlock.NORMALS:
+        if header.flags & FrameBlock.QUANTISED:
+            normals = np.asarray(reader.array("<i1", count, 3) / NORMAL_STEPS, np.float32)
+        else:
+            normals = reader.array("<f4", count, 3)
+    reader.end(header.flags, sum(FrameBlock))
+    return FrameRecord(header.sequence, header.topology, header.capture_time_s, positions, pose, weights, normals)
+
+
+def _positions(reader: _Reader, count: int) -> F32:
+    """Read quantised positions: computed in double, rounded once, so that every reader has the same bits."""
+    low, step = reader.array("<f4", 2, 3).astype(np.float64)
+    return np.asarray(reader.array("<u2", count, 3) * step + low, np.float32)
+
+
+def decode_health(record: Record) -> dict[str, Any]:
+    """Read how the stream does.
+
+    Raises:
+        WireError: another kind, or no JSON object.
+    """
+    _expect(record, Kind.HEALTH)
+    return _json(record.payload, "health")

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from streamer.errors import WireError
-from streamer.gateway.records import encode_frame, encode_topology
+from streamer.gateway.encoding import encode_frame, encode_topology
 from streamer.types import MeshFrame, Topology
 from streamer.wire import Message
 
@@ -58,12 +58,7 @@ class Feed:
             self._counts["meshes.without-topology"] += 1
             return None, None
         try:
-            if len(mesh.vertices) != topology.vertex_count:
-                raise WireError(
-                    f"the mesh of frame {mesh.frame_id} has {len(mesh.vertices)} vertices, its topology "
-                    f"'{topology.name}' has {topology.vertex_count}; it is not sent"
-                )
-            frame = encode_frame(mesh, self._counts["meshes.received"] - 1)
+            frame = encode_frame(mesh, self._counts["meshes.received"] - 1, topology)
             announcement = None if mesh.topology_id == self._announced else encode_topology(topology)
         except WireError as error:
             self._counts["meshes.refused"] += 1

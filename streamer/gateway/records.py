@@ -1,27 +1,33 @@
-"""The records of the gateway and how they are written; docs/gateway.md has every byte. Numpy only: no socket, no clock.
+"""The records of the gateway: what they hold; docs/gateway.md has every byte. No socket, no clock.
 
 A record is a header of 32 bytes and a payload. All is little-endian; positions come first in a frame and are aligned
-to 4 bytes, so that an engine can copy them without parsing. Space is Mien's: metres, right-handed, +Y up, the face
-looks along +Z, triangles counter-clockwise from outside.
+to 8 bytes, so that an engine can copy them without parsing. `streamer.gateway.encoding` writes meshes as records,
+`streamer.gateway.decoding` reads them.
 """
 
 import json
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamer.errors import WireError
-from streamer.types import F32, MeshFrame, Topology
+from streamer.gateway.variants import PLAIN, Variant
+from streamer.types import F32
 
 MAGIC = b"HCM1"
 """Ends in the version: a record that an older reader could misread starts with another."""
+VERSION = 1
 HEADER = struct.Struct("<4sBBHIIdII")
 MAX_PAYLOAD = 1 << 26
 """Bytes: more than any head needs, little enough to be refused before it fills the memory."""
 ALIGNMENT = 8
+NORMAL_STEPS = 127
+"""What a component of 1 is in a quantised normal."""
 
 Buffer = bytes | bytearray | memoryview
 
@@ -32,6 +38,11 @@ class Kind(IntEnum):
     HELLO = 0
     TOPOLOGY = 1
     FRAME = 2
+    WEIGHTS = 3
+    """A frame without positions, for clients that want none."""
+    HEALTH = 4
+    REQUEST = 8
+    """From the client."""
     END = 9
 
 
@@ -40,13 +51,16 @@ class TopologyBlock(IntFlag):
 
     UV = 1
     NAMES = 2
+    SOURCE = 4
 
 
 class FrameBlock(IntFlag):
-    """What follows the positions, in the order of the bits."""
+    """What follows the positions, in the order of the bits; `QUANTISED` is how positions and normals are written."""
 
     POSE = 1
     WEIGHTS = 2
+    NORMALS = 4
+    QUANTISED = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +115,13 @@ class TopologyRecord:
     """`Topology.id` in full."""
     units: tuple[str, ...] = ()
     """Names of the expression units, in the order of a frame's weights."""
+    source: NDArray[np.uint32] | None = None
+    """(N,) vertex of Mien's topology that each vertex repeats, if the client asked for split vertices."""
 
 
 @dataclass(frozen=True, slots=True)
 class FrameRecord:
-    """One head."""
+    """One head, in the space that the hello before it named."""
 
     sequence: int
     """As in the header."""
@@ -114,11 +130,13 @@ class FrameRecord:
     capture_time_s: float
     """As in the header."""
     positions: F32
-    """(N, 3) metres, world."""
+    """(N, 3) world; (0, 3) in a record of weights."""
     world_from_head: F32 | None = None
-    """(4, 4) rigid pose of the head frame in the world, metres."""
+    """(4, 4) rigid pose of the head frame in the world."""
     weights: F32 | None = None
     """(U,) expression unit weights in 0..1."""
+    normals: F32 | None = None
+    """(N, 3) pointing out."""
 
 
 def topology_key(topology_id: str) -> int:
@@ -148,63 +166,37 @@ def encode(
     return b"".join((head, payload))
 
 
-def encode_hello() -> bytes:
-    """Return the first record of every connection: what the numbers after it mean."""
-    about = {
-        "format": "mien",
-        "version": 1,
-        "axes": "right-handed, +Y up, face +Z",
-        "unit": "m",
-        "winding": "counter-clockwise",
-        "subjects": ["head"],
-    }
-    return encode(Kind.HELLO, json.dumps(about, separators=(",", ":")).encode())
-
-
-def encode_topology(topology: Topology) -> bytes:
-    """Return the record that must precede the frames of a topology."""
-    names = {"name": topology.name, "id": topology.id, "units": list(topology.units)}
-    text = json.dumps(names, separators=(",", ":"), ensure_ascii=False).encode()
-    parts = [struct.pack("<I", len(topology.triangles)), topology.triangles.astype("<u4").tobytes()]
-    flags = TopologyBlock.NAMES
-    if len(topology.uv):
-        flags |= TopologyBlock.UV
-        parts += [struct.pack("<I", len(topology.uv)), topology.uv.astype("<f4").tobytes()]
-        parts.append(topology.uv_triangles.astype("<u4").tobytes())
-    parts += [struct.pack("<I", len(text)), text, bytes(-len(text) % 4)]
-    key = topology_key(topology.id)
-    return encode(Kind.TOPOLOGY, b"".join(parts), flags=flags, topology=key, vertices=topology.vertex_count)
-
-
-def encode_frame(mesh: MeshFrame, sequence: int) -> bytes:
-    """Return the record of one mesh.
+def encode_hello(variant: Variant = PLAIN, *, token: bool = False) -> bytes:
+    """Return what the numbers after it mean: the first record of every connection, and the answer to a request.
 
     Args:
-        mesh: the mesh; its topology must have been announced.
-        sequence: see `Header.sequence`; taken modulo 2**32.
-
-    Raises:
-        WireError: positions, pose or weights that are not finite: they would wreck the bounds in every engine.
+        variant: the form of what follows.
+        token: whether nothing follows before the client has sent the token.
     """
-    blocks = [mesh.vertices, mesh.world_from_head] + ([] if mesh.weights is None else [mesh.weights])
-    if not all(np.isfinite(block).all() for block in blocks):
-        raise WireError(f"the mesh of frame {mesh.frame_id} holds values that are not finite; it is not sent")
-    flags = FrameBlock.POSE
-    parts = [np.asarray(mesh.vertices, "<f4").tobytes(), np.asarray(mesh.world_from_head, "<f4").tobytes()]
-    if mesh.weights is not None:
-        flags |= FrameBlock.WEIGHTS
-        parts += [struct.pack("<I", len(mesh.weights)), np.asarray(mesh.weights, "<f4").tobytes()]
-    return encode(
-        Kind.FRAME,
-        b"".join(parts),
-        flags=flags,
-        sequence=sequence % (1 << 32),
-        topology=topology_key(mesh.topology_id),
-        capture_time_s=mesh.exposure_time_ns / 1_000_000_000,  # int by int: rounded once
-        vertices=len(mesh.vertices),
-    )
+    about = {"format": "mien", "version": VERSION, **variant.about(), "token": token, "subjects": ["head"]}
+    return encode(Kind.HELLO, _json(about))
+
+
+def encode_request(**asked: object) -> bytes:
+    """Return a client's request; keys as in `streamer.gateway.variants.parse_request`."""
+    return encode(Kind.REQUEST, _json(asked))
+
+
+def encode_health(state: str, numbers: Mapping[str, float], message: str = "") -> bytes:
+    """Return how the stream does, for people and for a client's own alarm.
+
+    Args:
+        state: `live`, or `waiting` if no head came for a second.
+        numbers: further keys.
+        message: a line for people.
+    """
+    return encode(Kind.HEALTH, _json({"state": state, "message": message, **numbers}))
 
 
 def encode_end(reason: str) -> bytes:
     """Return the last record of a connection, with a line for people."""
     return encode(Kind.END, reason.encode())
+
+
+def _json(value: Mapping[str, Any]) -> bytes:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()

@@ -13,7 +13,8 @@ from plugins.blender.mien_live import client as blender_client
 from plugins.blender.mien_live.client import Client
 from plugins.blender.mien_live.records import Frame, Topology, to_blender
 from streamer.config import ServeConfig
-from streamer.gateway.records import encode_frame, encode_hello, encode_topology
+from streamer.gateway.encoding import encode_frame, encode_topology
+from streamer.gateway.records import encode_hello
 from tests.streamer.gateway_makers import PATIENCE_S, Stage, TcpClient, golden_records, head, mesh
 
 HEAD, OTHER = head(), head("other", segments=16)
@@ -73,7 +74,7 @@ def test_the_newest_head_arrives_and_a_new_topology_in_mid_stream() -> None:
 
 
 def test_what_waits_is_the_newest() -> None:
-    frames = [encode_frame(mesh(HEAD, number), number) for number in range(5)]
+    frames = [encode_frame(mesh(HEAD, number), number, HEAD) for number in range(5)]
     stream = b"".join([encode_hello(), encode_topology(HEAD), *frames])
     with impostor(stream, b"") as port, connected(port) as client:
         wait_for(lambda: "hung up" in client.status)
@@ -83,7 +84,7 @@ def test_what_waits_is_the_newest() -> None:
 
 
 def test_a_head_of_the_old_topology_is_not_given_out_with_the_new_one() -> None:
-    stream = b"".join([encode_topology(HEAD), encode_frame(mesh(HEAD), 0), encode_topology(OTHER)])
+    stream = b"".join([encode_topology(HEAD), encode_frame(mesh(HEAD), 0, HEAD), encode_topology(OTHER)])
     with impostor(stream, b"") as port, connected(port) as client:
         wait_for(lambda: "hung up" in client.status)
         topology, frame = client.take()

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from plugins.blender.mien_live import records
 from plugins.blender.mien_live.records import Frame, RecordError, Splitter, Topology, decode, to_blender
 from streamer.gateway.decoding import decode_frame, decode_record, decode_topology
-from streamer.gateway.records import encode, encode_frame, encode_topology
+from streamer.gateway.encoding import encode_frame, encode_topology
+from streamer.gateway.records import encode
 from streamer.geometry import AXES
 from tests.streamer.gateway_makers import LEFT_EAR, NOSE, golden_records, head, mesh, outward
 
@@ -37,7 +38,7 @@ def test_the_golden_stream_reads_as_mien_reads_it() -> None:
 
 
 def test_the_head_is_the_right_way_round() -> None:
-    frame, topology = decode(encode_frame(mesh(HEAD), 0)), decode(encode_topology(HEAD))
+    frame, topology = decode(encode_frame(mesh(HEAD), 0, HEAD)), decode(encode_topology(HEAD))
     assert isinstance(frame, Frame) and isinstance(topology, Topology)
     assert frame.positions[NOSE] == pytest.approx([0, -0.13, 0]), "the nose looks along -Y"
     assert frame.positions[LEFT_EAR] == pytest.approx([0.11, 0, 0]), "the left ear is the one towards +X"

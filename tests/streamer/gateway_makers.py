@@ -11,7 +11,8 @@ import numpy as np
 from streamer.config import BusConfig, ServeConfig
 from streamer.errors import MienError
 from streamer.gateway.decoding import Splitter, decode_end, decode_frame, decode_hello, decode_topology
-from streamer.gateway.records import Kind, Record, encode_end, encode_frame, encode_hello, encode_topology
+from streamer.gateway.encoding import encode_frame, encode_topology
+from streamer.gateway.records import Kind, Record, encode_end, encode_hello
 from streamer.gateway.serve import run_serve
 from streamer.transport import Publisher
 from streamer.types import F32, MeshFrame, Topology
@@ -66,7 +67,8 @@ def golden_records() -> list[bytes]:
     pose = np.array([[0, 0, 1, 0.5], [0, 1, 0, 1.5], [-1, 0, 0, -0.25], [0, 0, 0, 1]], np.float32)
     weights = np.array([0.25, 1.0], np.float32)
     frame = MeshFrame(7, 1_700_000_000_250_000_000, 0, topology.id, points, pose, weights=weights)
-    return [encode_hello(), encode_topology(topology), encode_frame(frame, 5), encode_end("the gateway was stopped")]
+    body = [encode_topology(topology), encode_frame(frame, 5, topology)]
+    return [encode_hello(), *body, encode_end("the gateway was stopped")]
 
 
 def decoded(record: Record) -> Any:

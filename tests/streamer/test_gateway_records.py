@@ -14,17 +14,8 @@ from hypothesis.extra.numpy import arrays
 
 from streamer.errors import WireError
 from streamer.gateway.decoding import Splitter, decode_frame, decode_record, decode_topology, parse_header
-from streamer.gateway.records import (
-    HEADER,
-    MAX_PAYLOAD,
-    FrameRecord,
-    Kind,
-    TopologyRecord,
-    encode,
-    encode_frame,
-    encode_topology,
-    topology_key,
-)
+from streamer.gateway.encoding import encode_frame, encode_topology
+from streamer.gateway.records import HEADER, MAX_PAYLOAD, FrameRecord, Kind, TopologyRecord, encode, topology_key
 from tests.streamer.gateway_makers import decoded, golden_records, head, mesh
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -64,8 +55,9 @@ def test_the_golden_stream_is_what_is_encoded_and_what_the_document_shows() -> N
 def test_the_golden_stream_reads_as_it_was_meant() -> None:
     hello, topology, frame, end = (decoded(record) for record in Splitter().feed(GOLDEN))
     assert hello == {
-        "format": "mien", "version": 1, "axes": "right-handed, +Y up, face +Z", "unit": "m",
-        "winding": "counter-clockwise", "subjects": ["head"],
+        "format": "mien", "version": 1, "target": "mien", "axes": ["x", "y", "z"], "unit": "m",
+        "winding": "counter-clockwise", "mesh": True, "normals": False, "quantised": False, "split": False,
+        "token": False, "subjects": ["head"],
     }  # fmt: skip
     assert (topology.name, topology.units, topology.vertices) == ("golden", ("jawOpen", "cheekPuff"), 4)
     assert topology.key == topology_key(topology.id) == frame.key
@@ -79,7 +71,7 @@ def test_the_golden_stream_reads_as_it_was_meant() -> None:
 
 
 def test_positions_can_be_copied_without_a_parse() -> None:
-    record = encode_frame(mesh(HEAD), 0)
+    record = encode_frame(mesh(HEAD), 0, HEAD)
     assert struct.unpack_from("<H", record, 6) == (32,)
     assert np.frombuffer(record, "<f4", 3 * HEAD.vertex_count, 32).tobytes() == mesh(HEAD).vertices.tobytes()
 
@@ -93,8 +85,9 @@ FINITE = st.floats(width=32, allow_nan=False, allow_infinity=False)
     st.integers(0, 1 << 40),
 )  # fmt: skip
 def test_any_frame_comes_back(positions: Any, weights: Any, number: int) -> None:
-    sent = replace(mesh(HEAD), vertices=positions, weights=weights)
-    back = decoded(decode_record(encode_frame(sent, number)))
+    bare = type(HEAD)("bare", np.empty((0, 3)), np.empty((0, 2)), np.empty((0, 3)), positions)
+    sent = replace(mesh(bare), vertices=positions, weights=weights)
+    back = decoded(decode_record(encode_frame(sent, number, bare)))
     assert same(back.positions, positions) and same(back.weights, weights)
     assert same(back.world_from_head, sent.world_from_head)
     assert back.sequence == number % (1 << 32) and back.capture_time_s == sent.exposure_time_ns / 1_000_000_000
@@ -212,7 +205,7 @@ def test_values_that_are_not_finite_are_not_sent(field: str) -> None:
     value = np.array(getattr(sent, field))
     value.flat[0] = np.nan
     with pytest.raises(WireError, match="frame 0 holds values that are not finite"):
-        encode_frame(replace(sent, **{field: value}), 0)
+        encode_frame(replace(sent, **{field: value}), 0, HEAD)
 
 
 def test_a_record_too_large_for_clients_is_not_made() -> None:

@@ -15,7 +15,8 @@ from streamer.config import ServeConfig
 from streamer.errors import MissingExtra, TransportError, WireError
 from streamer.gateway import server as gateway_server
 from streamer.gateway.decoding import decode_record
-from streamer.gateway.records import FrameRecord, Kind, Record, encode_frame, encode_hello, encode_topology
+from streamer.gateway.encoding import encode_frame, encode_topology
+from streamer.gateway.records import FrameRecord, Kind, Record, encode_hello
 from streamer.gateway.server import GatewayServer, loopback
 from tests.streamer.gateway_makers import ANY_PORT, PATIENCE_S, Stage, TcpClient, decoded, head, mesh
 
@@ -72,7 +73,8 @@ def test_a_topology_may_change_in_mid_stream(stage: Stage) -> None:
 def test_a_client_that_stalls_delays_nobody() -> None:
     """One never reads, another gets each frame before the next is sent; then the first wakes and is soon live."""
     count = 200
-    topology, frames = encode_topology(WIDE), [encode_frame(mesh(WIDE, number), number) for number in range(count)]
+    topology = encode_topology(WIDE)
+    frames = [encode_frame(mesh(WIDE, number), number, WIDE) for number in range(count)]
     delays_s = []
     with (
         GatewayServer(ANY_PORT, encode_hello()) as server,
@@ -143,7 +145,7 @@ def test_the_end_comes_after_what_waits() -> None:
         tcp, web = TcpClient(server.tcp_port), connect(server.endpoints[1])
         _wait_for(lambda: server.counters()["clients.now"] == 2)
         server.announce(encode_topology(HEAD))
-        server.offer(encode_frame(mesh(HEAD), 0))
+        server.offer(encode_frame(mesh(HEAD), 0, HEAD))
     with tcp, web:
         kinds = [tcp.next() for _ in range(5)]
         assert [record and record.header.kind for record in kinds] == [
@@ -158,7 +160,7 @@ def test_the_end_comes_after_what_waits() -> None:
 
 def test_a_stalled_client_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gateway_server, "PATIENCE_S", 0.2)
-    frame = encode_frame(mesh(WIDE), 0)
+    frame = encode_frame(mesh(WIDE), 0, WIDE)
     with (
         GatewayServer(ANY_PORT, encode_hello()) as server,
         TcpClient(server.tcp_port, buffer=1 << 12) as stalled,
@@ -176,7 +178,7 @@ def test_a_stalled_client_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_closing_does_not_wait_for_the_stalled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gateway_server, "FAREWELL_S", 0.1)
-    frames = [encode_frame(mesh(WIDE), number) for number in range(40)]
+    frames = [encode_frame(mesh(WIDE), number, WIDE) for number in range(40)]
     with GatewayServer(ANY_PORT, encode_hello()) as server:
         stalled = TcpClient(server.tcp_port, buffer=1 << 12)
         _wait_for(lambda: server.counters()["clients.now"] == 1)
