@@ -194,7 +194,7 @@ def write_footage(
 
 def _frames(item: Footage, storage: Storage) -> Generator[Frame, None, None]:
     number = -1
-    with closing(_decode(item.path)) as pictures:
+    with closing(decode_video(item.path)) as pictures:
         for number, pixels in enumerate(pictures):
             if number >= len(item.times_ns):
                 break
@@ -220,8 +220,12 @@ def _frames(item: Footage, storage: Storage) -> Generator[Frame, None, None]:
         )
 
 
-def _decode(path: Path) -> Generator[U8, None, None]:
-    """Yield the pictures as (H, W, 3) RGB."""
+def decode_video(path: Path) -> Generator[U8, None, None]:
+    """Yield the pictures of a video as (H, W, 3) RGB, in the order of their times.
+
+    Raises:
+        TakeError: it cannot be decoded, or a picture is damaged.
+    """
     try:
         with av.open(str(path)) as container:
             stream = container.streams.video[0]

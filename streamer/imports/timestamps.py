@@ -53,6 +53,35 @@ def read_camera_times(path: Path) -> list[int]:
     return times
 
 
+def read_times_of(path: Path, camera: str) -> list[int]:
+    """Read the times of one camera from a file of its own, or from one of all cameras.
+
+    Args:
+        path: the CSV; with a column `cam_id`, the rows of this camera count (by its name, or N for `cam_N`).
+        camera: id of the camera.
+
+    Raises:
+        TakeError: see `read_times`; or no row of this camera.
+    """
+    if not _names_cameras(path):
+        return read_camera_times(path)
+    times: list[int] = []
+    for line, row in _rows(path, camera=True):
+        if row["camera"] in _aliases(camera, camera):
+            _append(times, row["time"], path, line)
+    if not times:
+        raise TakeError(f"{path}: no row of camera '{camera}' in its column cam_id")
+    return times
+
+
+def _names_cameras(path: Path) -> bool:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            return any(name.strip() in CAMERA_COLUMNS for name in next(csv.reader(file), []))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise TakeError(f"{path}: cannot be read: {error}") from error
+
+
 def _aliases(camera_id: str, serial: str) -> tuple[str, ...]:
     return (camera_id, serial, camera_id.removeprefix("cam_"))
 
