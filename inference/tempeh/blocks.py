@@ -9,9 +9,9 @@ def cbr2(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Sequ
     return nn.Sequential(conv, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
 
 
-def cbr3(inputs: int, outputs: int, kernel: int = 3) -> nn.Sequential:
+def cbr3(inputs: int, outputs: int, kernel: int = 3, bias: bool = False) -> nn.Sequential:
     """3D convolution, batch norm, ReLU."""
-    conv = nn.Conv3d(inputs, outputs, kernel, 1, kernel // 2, bias=False)
+    conv = nn.Conv3d(inputs, outputs, kernel, 1, kernel // 2, bias=bias)
     return nn.Sequential(conv, nn.BatchNorm3d(outputs), nn.ReLU(inplace=True))
 
 

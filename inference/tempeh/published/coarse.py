@@ -1,0 +1,130 @@
+"""The coarse stage: every vertex as an expectation over a volume around the head.
+
+The published code makes 5023 heat maps of 32768 voxels and multiplies them with repeated coordinates: 2.6 GB. A heat
+map is softmax(w F) of a row w of the output layer, and its expectation is attention with one query per vertex; done in
+chunks of vertices nothing of that size ever exists. The layer's bias is constant over the voxels and cancels. Logits,
+softmax and coordinates stay float32: rounded to bfloat16 they move vertices by millimetres.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from inference.tempeh.published.features import PublishedFeatures
+from inference.tempeh.published.localiser import PublishedLocaliser, Warp
+from inference.tempeh.published.sizes import PublishedSizes
+from inference.tempeh.published.v2v import V2V
+from inference.tempeh.published.volumes import ViewTensors, base_grid, fused_volume
+
+ATTEND_CHUNK = 256
+"""Vertices whose heat maps exist at one time: 34 MB at full size."""
+FEATURE_CHUNK = 4
+"""Pictures that pass the 2D net at one time outside training, which bounds its memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class CoarseResult:
+    """What the coarse stage says."""
+
+    vertices: Tensor
+    """(B, N, 3) world, mm."""
+    warp: Warp
+    """Of the localiser."""
+
+
+def _attend_some(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    return torch.softmax(queries @ keys, -1) @ values
+
+
+def attend(queries: Tensor, keys: Tensor, values: Tensor, chunk: int = ATTEND_CHUNK) -> Tensor:
+    """Soft-argmax without its heat maps: softmax(queries keys) values, in chunks of queries.
+
+    Args:
+        queries: (N, C).
+        keys: (B, C, P).
+        values: (P, 3).
+        chunk: queries at one time.
+
+    Returns:
+        (B, N, 3) float32.
+    """
+    with torch.autocast(keys.device.type, enabled=False):
+        keys, values = keys.float(), values.float()
+        parts = []
+        for some in torch.split(queries.float(), chunk):
+            if torch.is_grad_enabled():  # heat maps are made again for the gradient instead of being kept
+                parts.append(checkpoint(_attend_some, some, keys, values, use_reentrant=False))
+            else:
+                parts.append(_attend_some(some, keys, values))
+        return torch.cat(parts, -2)
+
+
+def features_of(net: PublishedFeatures, images: Tensor) -> Tensor:
+    """Feature maps (B, V, C, H, W) of images (B, V, 3, H, W); in training all pictures share the batch statistics."""
+    flat = images.flatten(0, 1)
+    maps: Tensor = net(flat) if net.training else torch.cat([net(some) for some in torch.split(flat, FEATURE_CHUNK)])
+    return maps.reshape(*images.shape[:2], *maps.shape[1:])
+
+
+class CoarseStage(nn.Module):
+    """Pictures of all views to coarse vertices."""
+
+    grid: Tensor
+    centre: Tensor
+
+    def __init__(self, sizes: PublishedSizes, *, quirks: bool) -> None:
+        """Make the stage with the published initial weights, drawn from torch's generator."""
+        super().__init__()
+        self.sizes, self.quirks = sizes, quirks
+        self.features = PublishedFeatures(sizes)
+        self.localiser = PublishedLocaliser(sizes)
+        self.net = V2V(
+            sizes.fused,
+            sizes.vertices,
+            front=sizes.front,
+            width=sizes.width,
+            levels=sizes.coarse_levels,
+            pooled=len(sizes.coarse_levels),
+            back=sizes.coarse_back,
+        )
+        self.register_buffer("grid", base_grid(sizes, quirks=quirks), persistent=False)
+        centre = torch.tensor(sizes.centre_mm, dtype=torch.float32, device="cpu")
+        self.register_buffer("centre", centre, persistent=False)
+
+    def forward(self, images: Tensor, views: ViewTensors, turn: Tensor | None = None) -> CoarseResult:
+        """Find the vertices.
+
+        Args:
+            images: (B, V, 3, H, W) normalised.
+            views: their cameras.
+            turn: (B, 3, 3) rotation of the grid, an augmentation of training; none by default.
+        """
+        maps = features_of(self.features, images)
+        with torch.autocast(images.device.type, enabled=False):
+            first = self.volume(maps, views, self.turned(self.grid, turn).expand(len(images), -1, -1))
+        warp = self.localiser(first)
+        with torch.autocast(images.device.type, enabled=False):
+            second = self.volume(maps, views, self.turned(warp.apply(self.grid), turn))
+        keys = self.net(second).flatten(2)
+        return CoarseResult(self.vertices(keys, warp, turn), warp)
+
+    def turned(self, displacements: Tensor, turn: Tensor | None) -> Tensor:
+        """World points (..., P, 3) of displacements from the centre."""
+        return (displacements if turn is None else displacements @ turn.transpose(-1, -2)) + self.centre
+
+    def volume(self, maps: Tensor, views: ViewTensors, points: Tensor) -> Tensor:
+        """Fused features (B, fused, D, D, D) at world points (B, D^3, 3)."""
+        fused = fused_volume(maps, views, points, quirks=self.quirks)
+        return fused.reshape(*fused.shape[:2], *(self.sizes.grid,) * 3)
+
+    def vertices(self, keys: Tensor, warp: Warp, turn: Tensor | None = None) -> Tensor:
+        """Vertices (B, N, 3) of attention keys (B, C, D^3).
+
+        The expectation is taken over the displacements of the first volume and warped afterwards, which is the same
+        and needs no grid per set.
+        """
+        with torch.autocast(keys.device.type, enabled=False):
+            mean = attend(self.net.output.weight.flatten(1), keys, self.grid)
+            return self.turned(warp.apply(mean), turn)
