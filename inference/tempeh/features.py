@@ -32,25 +32,31 @@ class FeatureNet(nn.Module):
 
     def forward(self, crops: Tensor) -> Tensor:
         """Run the net."""
+        out: Tensor = self.out(self.hidden(crops))
+        return out
+
+    def hidden(self, crops: Tensor) -> Tensor:
+        """What the output is read from: (B, 32, 56, 48)."""
         half = self.enter(crops)
         quarter = self.quarter(half)
         eighth = self.eighth(quarter)
         eighth = eighth + self.up(self.sixteenth(eighth))
         quarter = self.join_quarter(quarter + self.up(self.to_quarter(eighth)))
-        out: Tensor = self.out(self.join_half(half + self.up(self.to_half(quarter))))
-        return out
+        joined: Tensor = self.join_half(half + self.up(self.to_half(quarter)))
+        return joined
 
 
-def split_map(features: Tensor) -> tuple[Tensor, Tensor]:
+def split_map(features: Tensor, scale_mm: tuple[float, float] = SCALE_MM) -> tuple[Tensor, Tensor]:
     """Read the correspondence map.
 
     Args:
-        features: (..., CHANNELS, P) samples of the feature maps, channels before points.
+        features: (..., 4 or more, P) samples of the feature maps, channels before points.
+        scale_mm: range of the Laplace scale.
 
     Returns:
         (..., 3, P) template coordinates in mm, and (..., P) Laplace scale in mm.
     """
     place = features[..., :3, :].float() * MAP_SCALE_MM
-    low, high = SCALE_MM
+    low, high = scale_mm
     spread = low + (high - low) * torch.sigmoid(features[..., 3, :].float())
     return place, spread

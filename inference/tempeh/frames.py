@@ -19,6 +19,8 @@ CROP_WIDTH, CROP_HEIGHT = 96, 112
 """Size of a head crop, px."""
 CROP_SPAN_MM = 300.0
 """Height of a head crop at the head's distance."""
+LARGE_CROP = (2 * CROP_WIDTH, 2 * CROP_HEIGHT)
+"""Width and height of the crops that the second stage of `reprocess` sees, px."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,11 +146,15 @@ def sampling_grid(pixels: F32, size: tuple[int, int]) -> tuple[F32, F32]:
     return np.clip(grid, -2.0, 2.0).astype(np.float32), np.asarray(inside, np.float32)
 
 
-def crop_affines(views: Views) -> F64:
+def crop_affines(views: Views, size: tuple[int, int] = (CROP_WIDTH, CROP_HEIGHT)) -> F64:
     """Where the head is in each picture: `crop_from_picture` (V, 2, 3) for views of the head frame (mm).
 
     A crop is centred on the head, has the head's up-direction upwards and spans CROP_SPAN_MM at the head's distance.
     Lens distortion is kept: the crop's camera is the picture's camera with another K.
+
+    Args:
+        views: V views of the head frame.
+        size: width and height of the crops, px.
     """
     # the middle of the head lies behind the centroid of its vertices, most of which are in the face
     points = np.array([[0.0, 0.0, -35.0], [0.0, 60.0, -35.0]])
@@ -158,9 +164,9 @@ def crop_affines(views: Views) -> F64:
     up = np.where(length > 1e-3, direction / np.maximum(length, 1e-9), [0.0, -1.0])
     depth = np.maximum(views.camera_from_a[:, 2] @ np.append(points[0], 1.0), 50.0)
     focal = np.sqrt(np.abs(np.linalg.det(views.K[:, :, :2])))
-    scale = CROP_HEIGHT / (CROP_SPAN_MM * focal / depth)
+    scale = size[1] / (CROP_SPAN_MM * focal / depth)
     rotation = np.stack([np.stack([-up[:, 1], up[:, 0]], 1), -up], 1) * scale[:, None, None]
-    target = np.array([(CROP_WIDTH - 1) / 2, (CROP_HEIGHT - 1) / 2])
+    target = np.array([(size[0] - 1) / 2, (size[1] - 1) / 2])
     return np.concatenate([rotation, (target - np.einsum("vij,vj->vi", rotation, centre))[..., None]], 2)
 
 
@@ -170,14 +176,14 @@ def repictured(views: Views, new_from_picture: F64, size: tuple[int, int]) -> Vi
     return Views(new_from_picture @ homogeneous, views.distortion, views.camera_from_a, size)
 
 
-def cropped(views: Views, crop_from_picture: F64) -> Views:
-    """The cameras of the crops."""
-    return repictured(views, crop_from_picture, (CROP_WIDTH, CROP_HEIGHT))
+def cropped(views: Views, crop_from_picture: F64, size: tuple[int, int] = (CROP_WIDTH, CROP_HEIGHT)) -> Views:
+    """The cameras of the crops of this width and height."""
+    return repictured(views, crop_from_picture, size)
 
 
-def cut(picture: U8, crop_from_picture: F64) -> U8:
-    """Cut one crop (CROP_HEIGHT, CROP_WIDTH, 3) out of a picture, bilinear; outside is black."""
-    crop = cv2.warpAffine(picture, crop_from_picture, (CROP_WIDTH, CROP_HEIGHT), flags=cv2.INTER_LINEAR)
+def cut(picture: U8, crop_from_picture: F64, size: tuple[int, int] = (CROP_WIDTH, CROP_HEIGHT)) -> U8:
+    """Cut one crop (height, width, 3) out of a picture, bilinear; outside is black."""
+    crop = cv2.warpAffine(picture, crop_from_picture, size, flags=cv2.INTER_LINEAR)
     return np.asarray(crop, np.uint8)
 
 

@@ -33,6 +33,8 @@ MAP_SCALE_MM = 100.0
 """Template coordinates are the first feature channels times this."""
 SCALE_MM = (0.7, 60.0)
 """Range of the map's Laplace scale."""
+DETAIL_SCALE_MM = (0.25, 60.0)
+"""Range of the Laplace scale of the second stage's map."""
 
 
 @cache

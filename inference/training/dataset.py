@@ -31,8 +31,8 @@ class Corpus:
 
     topology: Topology
     """Shared by all sets."""
-    size: tuple[int, int]
-    """Width and height of the pictures, px."""
+    sizes: NDArray[np.int64]
+    """(S, 2) width and height of each set's pictures, px."""
     jpeg: U8
     """All pictures, end to end."""
     offset: NDArray[np.int64]
@@ -56,6 +56,12 @@ class Corpus:
         return len(self.vertices)
 
     @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the largest pictures, px."""
+        width, height = self.sizes.max(0)
+        return int(width), int(height)
+
+    @property
     def views(self) -> int:
         """Views per set V."""
         return int(self.K.shape[1])
@@ -69,8 +75,12 @@ class Corpus:
     def cameras(self, index: int, views: Sequence[int]) -> Views:
         """Some cameras of a set, for points in the world frame, mm."""
         chosen = list(views)
+        width, height = self.sizes[index]
         return Views(
-            self.K[index, chosen], self.distortion[index, chosen], self.camera_from_world[index, chosen], self.size
+            self.K[index, chosen],
+            self.distortion[index, chosen],
+            self.camera_from_world[index, chosen],
+            (int(width), int(height)),
         )
 
     def heads(self) -> F32:
@@ -91,7 +101,7 @@ class Corpus:
         begin, end = self.offset[first * v], self.offset[last * v]
         return Corpus(
             topology=self.topology,
-            size=self.size,
+            sizes=self.sizes[first:last],
             jpeg=self.jpeg[begin:end],
             offset=self.offset[first * v : last * v + 1] - begin,
             vertices=self.vertices[first:last],
@@ -171,14 +181,14 @@ def read_corpus(paths: Sequence[Path], progress: Callable[[int, int], None] | No
             progress(done + 1, len(takes))
     if topology is None or not rows:
         raise TakeError(f"{takes[0]}: no complete frame set with a true mesh in it")
-    kinds = {(row.views.size, len(row.jpegs)) for row in rows}
-    if len(kinds) > 1:
-        found_kinds = ", ".join(f"{count} cameras of {width}x{height}" for (width, height), count in sorted(kinds))
-        raise TakeError(f"the takes are of different kinds ({found_kinds}); train on one kind at a time")
+    counts = {len(row.jpegs) for row in rows}
+    if len(counts) > 1:
+        found_counts = ", ".join(map(str, sorted(counts)))
+        raise TakeError(f"the takes have different numbers of cameras ({found_counts}); train on one kind at a time")
     jpegs = [jpeg for row in rows for jpeg in row.jpegs]
     return Corpus(
         topology=topology,
-        size=rows[0].views.size,
+        sizes=np.array([row.views.size for row in rows], np.int64),
         jpeg=np.concatenate(jpegs),
         offset=np.concatenate([[0], np.cumsum([len(jpeg) for jpeg in jpegs])]),
         vertices=np.stack([row.vertices for row in rows]),

@@ -6,15 +6,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from inference.tempeh import frames, thumbs
-from inference.tempeh.frames import Views
+from inference.tempeh.frames import CROP_HEIGHT, CROP_WIDTH, LARGE_CROP, Views
 from inference.tempeh.layout import THUMB_SPAN_MM, stage_points, template_mm
 from inference.training.dataset import Corpus
 from streamer.geometry import transform
-from streamer.types import F32, F64, I32
+from streamer.types import F32, F64, I32, U8
 
 POINTS = 384
 """Supervised surface points per view."""
@@ -59,14 +60,8 @@ def head_sample(
         (V, POINTS, 2), `surface_place` (V, 3, POINTS) template coordinates in mm and `surface_weight` (V, POINTS);
         `controls` (M, 3) in the noisy head frame, mm.
     """
-    noisy_pose = corpus.world_from_head[index] @ head_from_noisy
-    world = corpus.cameras(index, chosen.tolist())
-    in_noisy = frames.moved(world, noisy_pose)
-    affine = frames.crop_affines(in_noisy)
-    crops = np.stack([frames.cut(corpus.picture(index, int(v)), a) for v, a in zip(chosen, affine, strict=True)])
-    views = frames.cropped(in_noisy, affine)
+    crops, views, vertices = _crops(corpus, index, chosen, head_from_noisy, (CROP_WIDTH, CROP_HEIGHT))
     grid, weight = frames.sampling_grid(frames.project_all(views, points), views.size)
-    vertices = (corpus.vertices[index] - noisy_pose[:3, 3].astype(np.float32)) @ noisy_pose[:3, :3].astype(np.float32)
     surface = _surface(corpus, index, chosen, views, vertices, rng)
     return {
         "crops": frames.standardise(crops),
@@ -77,15 +72,61 @@ def head_sample(
     }
 
 
-def _surface(
-    corpus: Corpus, index: int, chosen: NDArray[np.int64], views: Views, vertices: F32, rng: np.random.Generator
+def detail_sample(
+    corpus: Corpus, index: int, chosen: NDArray[np.int64], head_from_noisy: F64, rng: np.random.Generator
 ) -> dict[str, NDArray[np.float32]]:
-    picked = np.zeros((len(chosen), POINTS), np.int64)
-    weight = np.zeros((len(chosen), POINTS), np.float32)
+    """Large crops of some views, their colours changed, with what their correspondence maps are trained on.
+
+    Returns:
+        `crops`, `surface_grid`, `surface_place` and `surface_weight` as of `head_sample`, twice as large and with
+        twice the points.
+    """
+    crops, views, vertices = _crops(corpus, index, chosen, head_from_noisy, LARGE_CROP)
+    surface = _surface(corpus, index, chosen, views, vertices, rng, 2 * POINTS)
+    shown = np.stack([recoloured(crop, rng) for crop in crops])
+    return {"crops": frames.standardise(shown), **surface}
+
+
+def recoloured(crop: U8, rng: np.random.Generator) -> U8:
+    """Change the light on a crop (H, W, 3): white balance, gamma, a shade across it, now and then no colour."""
+    gain = rng.uniform(0.85, 1.15, 3)
+    curve = 255 * (np.arange(256)[:, None] / 255) ** rng.uniform(0.75, 1.35) * gain
+    changed = cv2.LUT(crop, np.clip(curve, 0, 255).astype(np.uint8)[:, None])
+    if rng.random() < 0.3:
+        shade = cv2.resize(rng.uniform(0.6, 1.25, (2, 2)).astype(np.float32), (crop.shape[1], crop.shape[0]))
+        changed = np.clip(changed * shade[..., None], 0, 255).astype(np.uint8)
+    if rng.random() < 0.1:
+        changed = cv2.cvtColor(cv2.cvtColor(changed, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    return np.asarray(changed, np.uint8)
+
+
+def _crops(
+    corpus: Corpus, index: int, chosen: NDArray[np.int64], head_from_noisy: F64, size: tuple[int, int]
+) -> tuple[U8, Views, F32]:
+    """Crops (V, height, width, 3) around a noisy pose, their cameras and the vertices (mm), both in the noisy frame."""
+    noisy_pose = corpus.world_from_head[index] @ head_from_noisy
+    in_noisy = frames.moved(corpus.cameras(index, chosen.tolist()), noisy_pose)
+    affine = frames.crop_affines(in_noisy, size)
+    crops = np.stack([frames.cut(corpus.picture(index, int(v)), a, size) for v, a in zip(chosen, affine, strict=True)])
+    vertices = (corpus.vertices[index] - noisy_pose[:3, 3].astype(np.float32)) @ noisy_pose[:3, :3].astype(np.float32)
+    return crops, frames.cropped(in_noisy, affine, size), vertices
+
+
+def _surface(
+    corpus: Corpus,
+    index: int,
+    chosen: NDArray[np.int64],
+    views: Views,
+    vertices: F32,
+    rng: np.random.Generator,
+    points: int = POINTS,
+) -> dict[str, NDArray[np.float32]]:
+    picked = np.zeros((len(chosen), points), np.int64)
+    weight = np.zeros((len(chosen), points), np.float32)
     for row, view in enumerate(chosen):
         candidates = np.flatnonzero(corpus.visible[index, view])
         if len(candidates):
-            picked[row] = rng.choice(candidates, POINTS)
+            picked[row] = rng.choice(candidates, points)
             weight[row] = 1.0
     pixels = frames.project_all(views, vertices)
     grid, inside = frames.sampling_grid(np.take_along_axis(pixels, picked[..., None], 1), views.size)

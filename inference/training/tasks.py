@@ -10,12 +10,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from inference.tempeh.coarse import CoarseHead
+from inference.tempeh.detail import DetailNet
 from inference.tempeh.features import FeatureNet, split_map
 from inference.tempeh.frames import rotation_from_vector
+from inference.tempeh.layout import DETAIL_SCALE_MM, SCALE_MM
 from inference.tempeh.localiser import Localiser
 from inference.tempeh.volume import sample
 from inference.training.dataset import Corpus
-from inference.training.samples import PoseNoise, choose_views, head_sample, stage_sample
+from inference.training.samples import PoseNoise, choose_views, detail_sample, head_sample, stage_sample
 from streamer.types import F32, I32
 
 Batch = Mapping[str, Tensor]
@@ -75,6 +77,28 @@ class LocaliserTask:
         return (distance + relative) / 25.0, {"landmark_mm": distance.item(), "relative_mm": relative.item()}
 
 
+def map_loss(maps: Tensor, batch: Batch, scale_mm: tuple[float, float]) -> tuple[Tensor, dict[str, float]]:
+    """Laplace likelihood of a correspondence map at surface points.
+
+    Args:
+        maps: (B V, 4 or more, h, w) float32, the correspondence map first.
+        batch: `surface_grid` (B, V, P, 2), `surface_place` (B, V, 3, P) and `surface_weight` (B, V, P).
+        scale_mm: range of the Laplace scale.
+
+    Returns:
+        The loss; `map_mm`, mean error of a coordinate, and `half_mm`, its median.
+    """
+    place, spread = split_map(sample(maps, batch["surface_grid"].flatten(0, 1)), scale_mm)
+    error = (place - batch["surface_place"].flatten(0, 1)).abs().sum(1)
+    weight = batch["surface_weight"].flatten(0, 1)
+    likelihood = error / (3 * spread) + torch.log(spread)
+    total = weight.sum().clamp(min=1.0)
+    seen = (error.detach() / 3)[weight > 0]
+    middle = seen.median().item() if seen.numel() else 0.0
+    figures = {"map_mm": ((error / 3) * weight).sum().item() / total.item(), "half_mm": middle}
+    return (likelihood * weight).sum() / total, figures
+
+
 class HeadNet(nn.Module):
     """Features and coarse head together, as they are trained."""
 
@@ -112,14 +136,7 @@ class HeadTask:
         """Map likelihood + control distance."""
         crops = batch["crops"]
         features = self.model.features(crops.flatten(0, 1)).float()
-        picked = sample(features, batch["surface_grid"].flatten(0, 1))
-        place, spread = split_map(picked)
-        error = (place - batch["surface_place"].flatten(0, 1)).abs().sum(1)
-        weight = batch["surface_weight"].flatten(0, 1)
-        likelihood = error / (3 * spread) + torch.log(spread)
-        total = weight.sum().clamp(min=1.0)
-        loss = (likelihood * weight).sum() / total
-        figures = {"map_mm": ((error / 3) * weight).sum().item() / total.item()}
+        loss, figures = map_loss(features, batch, SCALE_MM)
         if progress >= self.map_only:
             # the features serve the map alone: where the controls could shape them too, the map got 8 % worse
             maps = features.detach().unflatten(0, crops.shape[:2])
@@ -128,3 +145,27 @@ class HeadTask:
             loss = loss + 0.2 * distance
             figures["control_mm"] = distance.item()
         return loss, figures
+
+
+@dataclass
+class DetailTask:
+    """The second stage's correspondence map, from large crops around a pose that the first stage found."""
+
+    corpus: Corpus
+    views: int = 4
+    noise: PoseNoise = field(default_factory=lambda: PoseNoise(0.02, 2.5))
+    name: str = "detail"
+
+    def __post_init__(self) -> None:
+        """Make the model."""
+        self.model = DetailNet()
+
+    def sample(self, index: int, rng: np.random.Generator) -> dict[str, NDArray[np.float32]]:
+        """Some random views cut around a nearly true head pose."""
+        chosen = choose_views(rng, self.corpus.views, self.views)
+        return detail_sample(self.corpus, index, chosen, self.noise.draw(rng), rng)
+
+    def loss(self, batch: Batch, progress: float) -> tuple[Tensor, dict[str, float]]:
+        """Map likelihood."""
+        maps = self.model(batch["crops"].flatten(0, 1)).float()
+        return map_loss(maps, batch, DETAIL_SCALE_MM)

@@ -57,7 +57,7 @@ def tiny_corpus(sets: int, views: int = 5, seed: int = 0) -> Corpus:
         visible.append(seen(mesh, topology.triangles, rig))
     return Corpus(
         topology=topology,
-        size=size,
+        sizes=np.tile(np.array([size], np.int64), (sets, 1)),
         jpeg=np.concatenate(jpegs),
         offset=np.concatenate([[0], np.cumsum([len(j) for j in jpegs])]),
         vertices=np.stack(vertices),
