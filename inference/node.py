@@ -1,6 +1,6 @@
 """The inference process: frames from the bus, frame sets, the pipeline, meshes to the bus, and an exact account.
 
-Three threads write: this one receives and assembles, the pipeline's second one publishes meshes, the heartbeat sends
+Three threads write: this one receives and assembles, the pipeline's last stream publishes meshes, the heartbeat sends
 Health. A set that cannot be reconstructed is counted and told in Health; it never ends the process.
 """
 
@@ -20,7 +20,7 @@ from inference.ledger import Ledger
 from inference.meter import Meter
 from inference.model_store import ModelFiles, load_model
 from inference.pipeline import Outcome, Pipeline
-from inference.reconstruct import NetworkFactory, Prepared, Reconstructor, compile_graphs, live_network
+from inference.reconstruct import NetworkFactory, Reconstructor, compile_graphs, live_network, stage_times
 from streamer.assembler import Assembler
 from streamer.config import BusConfig, SyncConfig
 from streamer.processes import HealthBeat, Vitals
@@ -111,7 +111,7 @@ class _Node:
         self._cameras: dict[str, Camera] = {}
         self._assembler: Assembler | None = None
         self._reconstructor: Reconstructor | None = None
-        self._pipeline: Pipeline[FrameSet, Prepared, MeshFrame] | None = None
+        self._pipeline: Pipeline[FrameSet, MeshFrame] | None = None
 
     def run(
         self, subscriber: Subscriber, graphs: dict[str, Graph], threads: int, stop: threading.Event, end_s: float
@@ -196,9 +196,7 @@ class _Node:
             self._model, whole, threads=self._threads, graphs=self._graphs, network=self._network
         )
         self._assembler = Assembler(whole.ids, self._sync)
-        self._pipeline = Pipeline(
-            self._reconstructor.prepare, self._reconstructor.infer, self._deliver, mode="latest"
-        )
+        self._pipeline = Pipeline(self._reconstructor.stages, self._deliver, mode="latest")
 
     def _enough(self) -> bool:
         """Whether the camera hosts that have spoken make a rig; a host alone may have fewer cameras than that takes."""
@@ -221,7 +219,7 @@ class _Node:
                 reconstructor.close()
 
     def _deliver(self, outcome: Outcome[FrameSet, MeshFrame]) -> None:
-        """Publish a mesh, or note why there is none; called by the pipeline in its second thread."""
+        """Publish a mesh, or note why there is none; called by the pipeline in its last stream."""
         frame_set, mesh, timing = outcome.item, outcome.result, outcome.timing
         if mesh is None:
             self._counts["errors"] += 1
@@ -229,12 +227,13 @@ class _Node:
             self._trouble = (f"{self._counts['errors']} sets failed, the last: {outcome.error}", time.monotonic())
             return
         now_ns, publish_ns = time.monotonic_ns(), time.time_ns()
-        stages = {name: ns for name, ns in mesh.stages_ns.items() if "." not in name}
-        stages |= {"wait": timing.wait_ns, "publish": now_ns - timing.infer_end_ns}
+        times = stage_times(timing.spans)
+        stages = {name: ns for name, ns in times.items() if "." not in name}
+        stages |= {"wait": timing.wait_ns, "publish": now_ns - timing.end_ns}
         self._publisher.send("mesh", replace(mesh, publish_time_ns=publish_ns, stages_ns=stages))
         self._ledger.use(frame_set, mesh.views)
         self._counts["meshes"] += 1
-        figures = {f"stage_ms.{name}": ns / 1e6 for name, ns in mesh.stages_ns.items() if "." in name}
+        figures = {f"stage_ms.{name}": ns / 1e6 for name, ns in times.items() if "." in name}
         figures |= {
             "overhead_ms": (stages["prepare"] + stages["wait"] + stages["publish"]) / 1e6,
             "queue_ms": timing.queue_ns / 1e6,

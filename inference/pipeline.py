@@ -1,29 +1,38 @@
-"""Two stages, two threads: while the network works on set t, the pictures of set t+1 are prepared.
+"""Sets through the stages of a network, several at a time: what comes in, what is dropped, what comes out.
 
-Bounded everywhere: one item waits, one is being prepared or is prepared, one is in the network. In mode `latest` a
-newer item takes the place of the one that waits; in mode `every` the source waits. Results leave in the order in which
-items came. An error belongs to its item and ends nothing else.
+Bounded everywhere: one item waits, the rest is in the slots of the schedule. In mode `latest` a newer item takes the
+place of the one that waits; in mode `every` the source waits. Results leave in the order in which items came. An error
+belongs to its item and ends nothing else.
 
-Preparing as early as possible would make the pictures old: a set prepared at the start of an inference is an inference
-older at its end. So in mode `latest` the start is held back until it will be done just in time (`Pace`).
+Starting as early as possible would make pictures old: a set that is started long before the busiest stream is free for
+it only waits inside. So in mode `latest` starts are spaced by the time that the busiest stream needs (`Pace`).
 """
 
 import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic, Literal, TypeVar, cast
+from typing import Any, Generic, Literal, TypeVar
 
+from inference.devices import BufferSpec, Device, Space
+from inference.devices.cpu import CpuDevice
+from inference.schedule import RESULT, Access, Plan, Scheduler, Stage, ends
 from streamer.errors import MienError
 
 log = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
-Half = TypeVar("Half")
 Result = TypeVar("Result")
 Mode = Literal["latest", "every"]
+Spans = Mapping[str, tuple[int, int]]
+"""Stage name to beginning and end, monotonic ns."""
+
+DELIVER = "deliver"
+"""Name of the last stage, and of its stream."""
+SLOTS = 3
+"""Sets in flight: one at its beginning, one in the middle, one at its end. A fourth brought nothing on two cores."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,29 +41,16 @@ class Timing:
 
     submitted_ns: int
     """It was handed in."""
-    prepare_start_ns: int
-    """The first stage began."""
-    prepare_end_ns: int
-    """The first stage was done."""
-    infer_start_ns: int
-    """The second stage began."""
-    infer_end_ns: int
-    """The second stage was done."""
-    free_ns: int
-    """The second stage had been done with the item before; 0 for the first."""
-
-    @property
-    def wait_ns(self) -> int:
-        """Time lost to the hand-over: the item was here, the network was idle, and nothing was prepared for it."""
-        since = max(self.submitted_ns, self.free_ns)
-        preparing = max(0, self.prepare_end_ns - max(self.prepare_start_ns, since))
-        return max(0, self.infer_start_ns - since - preparing)
-
-    @property
-    def queue_ns(self) -> int:
-        """Time it waited because the network was busy with the item before, without what was prepared meanwhile."""
-        before = self.infer_start_ns - self.submitted_ns
-        return max(0, before - (self.prepare_end_ns - self.prepare_start_ns) - self.wait_ns)
+    eligible_ns: int
+    """It could start: there was a slot, and it was not held back any more."""
+    spans: Spans
+    """Its stages."""
+    end_ns: int
+    """Its delivery began."""
+    wait_ns: int
+    """Time lost to hand-overs: no stage of it ran, though the stream of the next one was free."""
+    queue_ns: int
+    """Time it waited for slots and streams that were busy with items before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,80 +67,112 @@ class Outcome(Generic[Item, Result]):
     """When it went through."""
 
 
-class Pace:
-    """Says when to start preparing, so that it is done when the network is. Pure: times are arguments.
+def idle_times(spans: Spans, streams: Mapping[str, str], free_ns: Mapping[str, int], since_ns: int, end_ns: int) -> (
+    tuple[int, int]
+):
+    """Split the time in which no stage of an item ran into lost time and waiting for others. Pure.
 
     Args:
-        early: share of the expected inference time after which the next set should be ready; below 1, since a network
-            that waits costs throughput, and a set that waits only costs its own age.
+        spans: its stages.
+        streams: stage name to stream.
+        free_ns: stream to when it was done with the items before.
+        since_ns: when it could start.
+        end_ns: when its delivery began.
+
+    Returns:
+        Lost ns, and ns that it waited for busy streams; with the time in which any stage ran they add up to
+        end_ns - since_ns.
+    """
+    lost = queued = 0
+    covered_ns = since_ns
+    for name, (start, end) in sorted(spans.items(), key=lambda span: span[1]):
+        if start > covered_ns:
+            busy = min(max(free_ns.get(streams[name], 0) - covered_ns, 0), start - covered_ns)
+            queued += busy
+            lost += start - covered_ns - busy
+        covered_ns = max(covered_ns, end)
+    return lost + max(0, end_ns - covered_ns), queued
+
+
+class Pace:
+    """Says when to start the next item: not before the busiest stream can be free for it. Pure: times are arguments.
+
+    Args:
+        early: share of the busiest stream's time after which the next item starts; below 1, since a stream that waits
+            costs throughput, and an item that waits only costs its own age.
     """
 
-    def __init__(self, early: float = 0.9) -> None:
+    def __init__(self, early: float = 0.95) -> None:
         """Know nothing yet."""
         self._early = early
-        self._prepare_ns = 0.0
-        self._infer_ns = 0.0
+        self._busy_ns: dict[str, float] = {}
 
-    def observe(self, prepare_ns: int, infer_ns: int) -> None:
-        """Learn from an item that is through."""
-        rate = 0.2 if self._infer_ns else 1.0
-        self._prepare_ns += rate * (prepare_ns - self._prepare_ns)
-        self._infer_ns += rate * (infer_ns - self._infer_ns)
+    def observe(self, spans: Spans, streams: Mapping[str, str]) -> None:
+        """Learn from an item that is through.
 
-    def start_ns(self, infer_start_ns: int) -> int:
-        """Return when to start preparing while an inference runs that began at `infer_start_ns`."""
-        return infer_start_ns + max(0, round(self._early * self._infer_ns - 1.2 * self._prepare_ns))
+        Args:
+            spans: its stages.
+            streams: stage name to stream.
+        """
+        busy: dict[str, int] = {}
+        for name, (start, end) in spans.items():
+            busy[streams[name]] = busy.get(streams[name], 0) + end - start
+        for stream, ns in busy.items():
+            before = self._busy_ns.setdefault(stream, ns)
+            self._busy_ns[stream] = before + 0.2 * (ns - before)
+
+    def start_ns(self, last_start_ns: int) -> int:
+        """Return when the next item should start, if the one before started at `last_start_ns`."""
+        return last_start_ns + round(self._early * max(self._busy_ns.values(), default=0.0))
 
 
 @dataclass(slots=True)
-class _Flight(Generic[Item, Half]):
+class _Flight(Generic[Item]):
     item: Item
     submitted_ns: int
-    prepare_start_ns: int = 0
-    prepare_end_ns: int = 0
-    half: Half | None = None
-    error: Exception | None = None
+    eligible_ns: int = 0
 
 
-class Pipeline(Generic[Item, Half, Result]):
-    """Runs items through `prepare` and `infer` in two threads. Submit from one thread; `close` it.
+class Pipeline(Generic[Item, Result]):
+    """Runs items through stages. Submit from one thread; `close` it.
 
     Args:
-        prepare: first stage, called in the first thread.
-        infer: second stage, called in the second thread.
-        deliver: takes every outcome in order, in the second thread. What it raises ends the pipeline and comes out of
+        stages: stages that make `inference.schedule.RESULT` of `inference.schedule.ITEM`.
+        deliver: takes every outcome in order, in a thread of its own. What it raises ends the pipeline and comes out of
             the next `submit` or of `close`.
         mode: `latest` or `every`.
+        device: where stages run; the pipeline's from now on. None: the CPU.
+        buffers: buffers of a slot.
+        spaces: stream name to where its work runs.
+        slots: items in flight.
         clock_ns: monotonic ns.
     """
 
     def __init__(
         self,
-        prepare: Callable[[Item], Half],
-        infer: Callable[[Half], Result],
+        stages: Sequence[Stage],
         deliver: Callable[[Outcome[Item, Result]], None],
         *,
         mode: Mode,
+        device: Device | None = None,
+        buffers: Mapping[str, BufferSpec] | None = None,
+        spaces: Mapping[str, Space] | None = None,
+        slots: int = SLOTS,
         clock_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        """Start the threads."""
-        self._prepare, self._infer, self._deliver = prepare, infer, deliver
-        self._mode = mode
-        self._clock_ns = clock_ns
+        """Start the streams."""
+        self._deliver, self._mode, self._clock_ns = deliver, mode, clock_ns
+        self._streams = {stage.name: stage.stream for stage in stages}
         self._pace = Pace()
+        self._free_ns: dict[str, int] = {}
         self._changed = threading.Condition()
-        self._inbox: deque[_Flight[Item, Half]] = deque()
-        self._between: _Flight[Item, Half] | None = None
-        self._preparing = False
-        self._busy_since_ns: int | None = None
+        self._inbox: deque[_Flight[Item]] = deque()
         self._closing = False
         self._fault: BaseException | None = None
-        self._threads = [
-            threading.Thread(target=self._run, args=(stage,), name=f"pipeline {name}", daemon=True)
-            for name, stage in (("prepare", self._prepare_all), ("infer", self._infer_all))
-        ]
-        for thread in self._threads:
-            thread.start()
+        plan = Plan((*stages, delivery(stages, self._hand_out)), buffers or {}, spaces or {})
+        self._scheduler = Scheduler(plan, device or CpuDevice(), slots)
+        self._thread = threading.Thread(target=self._feed, name="pipeline feed", daemon=True)
+        self._thread.start()
 
     def submit(self, item: Item) -> Item | None:
         """Hand in an item.
@@ -182,8 +210,8 @@ class Pipeline(Generic[Item, Half, Result]):
                 self._inbox.clear()
             self._closing = True
             self._changed.notify_all()
-        for thread in self._threads:
-            thread.join()
+        self._thread.join()
+        self._scheduler.close()
         self._raise_fault()
         return left
 
@@ -193,91 +221,79 @@ class Pipeline(Generic[Item, Half, Result]):
             self._closing = True
             raise fault
 
-    def _run(self, stage: Callable[[], None]) -> None:
-        try:
-            stage()
-        except BaseException as fault:  # noqa: BLE001 - carried over to the thread that owns the pipeline
-            with self._changed:
-                self._fault = fault
-                self._closing = True
-                self._inbox.clear()
-                self._changed.notify_all()
+    def _fail(self, fault: BaseException) -> None:
+        with self._changed:
+            self._fault = self._fault or fault
+            self._closing = True
+            self._inbox.clear()
+            self._changed.notify_all()
 
-    def _next_item(self) -> _Flight[Item, Half] | None:
-        """Wait until an item should be prepared; None at the end."""
+    def _feed(self) -> None:
+        """Give items to the schedule, each as soon as it has a slot and its time has come."""
+        last_start_ns: int | None = None
+        try:
+            while True:
+                slot = self._scheduler.acquire()
+                flight = self._take(self._clock_ns(), last_start_ns)
+                if flight is None:
+                    return
+                last_start_ns = self._clock_ns()
+                self._scheduler.start(slot, flight.item, flight)
+        except BaseException as fault:  # noqa: BLE001 - carried over to the thread that owns the pipeline
+            self._fail(fault)
+
+    def _take(self, slot_ns: int, last_start_ns: int | None) -> _Flight[Item] | None:
+        """Wait until an item should start; None at the end.
+
+        Args:
+            slot_ns: since when there is a slot.
+            last_start_ns: when the item before was started; None: there was none.
+        """
+        hold = self._mode == "latest" and last_start_ns is not None
         with self._changed:
             while True:
                 if self._closing and not self._inbox:
                     return None
                 timeout_s = None
-                if self._inbox and self._between is None:
-                    early_ns = self._hold_ns()
-                    if early_ns <= 0:
-                        self._preparing = True
+                if self._inbox:
+                    start_ns = self._pace.start_ns(last_start_ns) if hold and last_start_ns is not None else 0
+                    early_ns = start_ns - self._clock_ns()
+                    if early_ns <= 0 or self._closing:
                         flight = self._inbox.popleft()
+                        flight.eligible_ns = max(flight.submitted_ns, slot_ns, start_ns if early_ns <= 0 else 0)
                         self._changed.notify_all()
                         return flight
                     timeout_s = early_ns / 1e9
                 self._changed.wait(timeout_s)
 
-    def _hold_ns(self) -> int:
-        """How long to hold the next item back: newer pictures may come before the network is free."""
-        if self._mode == "every" or self._closing or self._busy_since_ns is None:
-            return 0
-        return self._pace.start_ns(self._busy_since_ns) - self._clock_ns()
-
-    def _prepare_all(self) -> None:
-        while (flight := self._next_item()) is not None:
-            flight.prepare_start_ns = self._clock_ns()
-            flight.half, flight.error = _attempt(self._prepare, flight.item)
-            flight.prepare_end_ns = self._clock_ns()
+    def _hand_out(self, access: Access) -> None:
+        """The last stage: make the outcome and deliver it."""
+        slot, end_ns = access.slot, self._clock_ns()
+        flight: _Flight[Item] = slot.ticket
+        spans = slot.spans_ns()
+        lost, queued = idle_times(spans, self._streams, self._free_ns, flight.eligible_ns, end_ns)
+        queued += flight.eligible_ns - flight.submitted_ns
+        for name, (_, end) in spans.items():
+            self._free_ns[self._streams[name]] = max(end, self._free_ns.get(self._streams[name], 0))
+        timing = Timing(flight.submitted_ns, flight.eligible_ns, spans, end_ns, lost, queued)
+        error = slot.error
+        if self._fault is not None:
+            return
+        if error is not None and not isinstance(error, Exception):
+            self._fail(error)
+            return
+        if error is None:
             with self._changed:
-                self._between = flight
-                self._preparing = False
-                self._changed.notify_all()
-
-    def _infer_all(self) -> None:
-        free_ns = 0
-        while (flight := self._next_prepared()) is not None:
-            start_ns = self._clock_ns()
-            result, error = None, flight.error
-            if flight.error is None:
-                result, error = _attempt(self._infer, cast("Half", flight.half))
-            end_ns = self._clock_ns()
-            timing = Timing(
-                flight.submitted_ns, flight.prepare_start_ns, flight.prepare_end_ns, start_ns, end_ns, free_ns
-            )
-            free_ns = end_ns
-            with self._changed:
-                self._busy_since_ns = None
-                if error is None:
-                    self._pace.observe(flight.prepare_end_ns - flight.prepare_start_ns, end_ns - start_ns)
-                self._changed.notify_all()
-            self._deliver(Outcome(flight.item, result, error, timing))
-
-    def _next_prepared(self) -> _Flight[Item, Half] | None:
-        """Wait for a prepared item; None at the end."""
-        with self._changed:
-            self._changed.wait_for(
-                lambda: self._between is not None or (self._closing and not self._inbox and not self._preparing)
-            )
-            flight, self._between = self._between, None
-            if flight is not None:
-                self._busy_since_ns = self._clock_ns()
-            self._changed.notify_all()
-            return flight
+                self._pace.observe(spans, self._streams)
+        elif not isinstance(error, MienError):
+            log.error("a set failed by a defect", exc_info=error)
+        try:
+            self._deliver(Outcome(flight.item, None if error else access[RESULT], error, timing))
+        except BaseException as fault:  # noqa: BLE001 - carried over to the thread that owns the pipeline
+            self._fail(fault)
 
 
-Given = TypeVar("Given")
-Made = TypeVar("Made")
+def delivery(stages: Sequence[Stage], hand_out: Callable[[Access], Any]) -> Stage:
+    """Return the last stage of a pipeline with these stages."""
+    return Stage(DELIVER, DELIVER, hand_out, reads=(RESULT,), after=ends(stages), always=True)
 
-
-def _attempt(stage: Callable[[Given], Made], value: Given) -> tuple[Made | None, Exception | None]:
-    """Run a stage; an error becomes a value, so that one bad set cannot end the process."""
-    try:
-        return stage(value), None
-    except MienError as error:
-        return None, error
-    except Exception as error:
-        log.exception("a set failed by a defect")
-        return None, error

@@ -1,15 +1,15 @@
-"""Frame set to mesh, in two halves that can overlap: `prepare` (pictures) and `infer` (network)."""
+"""Frame set to mesh, in stages that overlap with those of other sets: pictures, the network's own, a last check."""
 
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import replace
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from inference.engines import Graph, Precision, open_engine
 from inference.model_store import ModelFiles
-from inference.pictures import PictureMaker, Pictures
+from inference.pictures import PictureMaker
+from inference.schedule import ITEM, PICTURES, RESULT, Access, Stage, run_in_order
 from streamer.errors import EngineError, ModelError
 from streamer.types import F32, U8, Calibration, Camera, FrameSet, MeshFrame
 
@@ -25,10 +25,6 @@ class NetworkResult(Protocol):
     def world_from_head(self) -> F32:
         """(4, 4) rigid, metres."""
 
-    @property
-    def stages_ns(self) -> Mapping[str, int]:
-        """Stage of the network to ns."""
-
 
 class Network(Protocol):
     """The core that a model's graphs are run by, for fixed cameras."""
@@ -40,6 +36,43 @@ class Network(Protocol):
             pictures: (V, H, W, 3) RGB, the k-th camera in slot k; slots without a picture are zero.
             mask: (V,) 1 where there is a picture, else 0.
         """
+
+
+@runtime_checkable
+class StagedNetwork(Network, Protocol):
+    """A network in stages that may overlap with those of other sets."""
+
+    def stages(self) -> tuple[Stage, ...]:
+        """Return stages that make a `NetworkResult` under `RESULT` from `PICTURES`, a pair as `run` takes it."""
+
+
+PREPARE = "prepare"
+"""Stage that makes pictures of a frame set, and its stream."""
+NETWORK = "network"
+"""Beginning of the names of the network's own times; and the stream of a network that is not in stages."""
+CHECK = "check"
+"""Last stage: what the network gave is held against the topology."""
+VIEWS = "views"
+"""Value of a slot: names of the cameras whose pictures the network sees."""
+
+
+def stage_times(spans: Mapping[str, tuple[int, int]]) -> dict[str, int]:
+    """Return what the stages of a set took.
+
+    Args:
+        spans: stage name to beginning and end, ns.
+
+    Returns:
+        `prepare`, `network` (ns in which any stage of the network ran), and `network.<stage>` for each.
+    """
+    inner = {name: span for name, span in spans.items() if name != PREPARE}
+    busy = covered = 0
+    for start, end in sorted(inner.values()):
+        busy += max(0, end - max(start, covered))
+        covered = max(covered, end)
+    prepare_start, prepare_end = spans[PREPARE]
+    times = {PREPARE: prepare_end - prepare_start, NETWORK: busy}
+    return times | {f"{NETWORK}.{name}": end - start for name, (start, end) in inner.items()}
 
 
 NetworkFactory = Callable[[ModelFiles, Mapping[str, Graph], Sequence[Camera]], Network]
@@ -80,24 +113,10 @@ def compile_graphs(model: ModelFiles, engine: str, precision: Precision, threads
     }
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """A frame set whose pictures are ready for the network."""
-
-    frame_id: int
-    """Rig frame id of the set."""
-    exposure_time_ns: int
-    """Exposure time of the set, ns."""
-    pictures: Pictures
-    """What the network eats."""
-    prepare_ns: int
-    """What that took."""
-
-
 class Reconstructor:
     """Makes meshes from the frame sets of one calibration.
 
-    `prepare` and `infer` may run in two threads at once; each of them in one thread at a time. `close` it.
+    Calling it runs one set's stages in order; `stages` in a `Pipeline` overlap. One or the other at a time. `close` it.
 
     Args:
         model: the model.
@@ -148,31 +167,39 @@ class Reconstructor:
         """Cameras that the network looks through."""
         return self._pictures.views
 
-    def prepare(self, frame_set: FrameSet) -> Prepared:
-        """Decode and resize the pictures of a set.
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """Stages that make a `MeshFrame` under `RESULT` from a `FrameSet` under `ITEM`; see `inference.schedule`."""
+        network = self._network
+        inner: tuple[Stage, ...]
+        if isinstance(network, StagedNetwork):
+            inner = network.stages()
+        else:
+            inner = (Stage("run", NETWORK, self._run, (PICTURES,), (RESULT,)),)
+        heads = {stage.stream: stage.name for stage in reversed(inner)}
+        fed = [
+            replace(stage, after=(PREPARE,)) if heads[stage.stream] == stage.name and not stage.after else stage
+            for stage in inner
+        ]
+        return (
+            Stage(PREPARE, PREPARE, self._prepare, (ITEM,), (PICTURES, VIEWS)),
+            *fed,
+            Stage(CHECK, inner[-1].stream, self._check, (ITEM, VIEWS, RESULT), (RESULT,)),
+        )
 
-        Raises:
-            CalibrationError: a picture's size does not fit its calibration; names the camera.
-            WireError: a picture is damaged; names the camera.
-        """
-        start = time.perf_counter_ns()
-        pictures = self._pictures(frame_set)
-        spent = time.perf_counter_ns() - start
-        return Prepared(frame_set.frame_id, frame_set.exposure_time_ns, pictures, spent)
+    def _prepare(self, access: Access) -> None:
+        """Decode and resize the pictures of a set."""
+        pictures = self._pictures(access[ITEM])
+        access[PICTURES] = (pictures.values, pictures.mask)
+        access[VIEWS] = pictures.views
 
-    def infer(self, prepared: Prepared) -> MeshFrame:
-        """Run the network.
+    def _run(self, access: Access) -> None:
+        access[RESULT] = self._network.run(*access[PICTURES])
 
-        Returns:
-            The mesh. `stages_ns` has `prepare`, `network`, and each stage of the network as `network.<stage>`.
-
-        Raises:
-            EngineError: the engine failed, or the result is not finite.
-            ModelError: the network's vertices are not those of the topology.
-        """
-        start = time.perf_counter_ns()
-        result = self._network.run(prepared.pictures.values, prepared.pictures.mask)
-        spent = time.perf_counter_ns() - start
+    def _check(self, access: Access) -> None:
+        """Make a mesh of the network's result, or say why it is none."""
+        frame_set: FrameSet = access[ITEM]
+        result: NetworkResult = access[RESULT]
         vertices = np.ascontiguousarray(result.vertices, np.float32)
         pose = np.ascontiguousarray(result.world_from_head, np.float32)
         topology = self.model.topology
@@ -183,24 +210,34 @@ class Reconstructor:
             )
         if not (np.isfinite(vertices).all() and np.isfinite(pose).all()):
             raise EngineError(
-                f"set {prepared.frame_id}: model '{self.model.name}' gave vertices that are not finite; "
+                f"set {frame_set.frame_id}: model '{self.model.name}' gave vertices that are not finite; "
                 "set inference.precision = 'f32', or check the calibration"
             )
-        stages = {f"network.{name}": int(ns) for name, ns in result.stages_ns.items()}
-        return MeshFrame(
-            frame_id=prepared.frame_id,
-            exposure_time_ns=prepared.exposure_time_ns,
+        access[RESULT] = MeshFrame(
+            frame_id=frame_set.frame_id,
+            exposure_time_ns=frame_set.exposure_time_ns,
             publish_time_ns=0,
             topology_id=topology.id,
             vertices=vertices,
             world_from_head=pose,
-            views=prepared.pictures.views,
-            stages_ns={"prepare": prepared.prepare_ns, "network": spent, **stages},
+            views=access[VIEWS],
         )
 
     def __call__(self, frame_set: FrameSet) -> MeshFrame:
-        """Reconstruct one set; see `prepare` and `infer`."""
-        return self.infer(self.prepare(frame_set))
+        """Reconstruct one set, its stages one after the other.
+
+        Returns:
+            The mesh, with `stages_ns` as `stage_times` gives it.
+
+        Raises:
+            CalibrationError: a picture's size does not fit its calibration; names the camera.
+            WireError: a picture is damaged; names the camera.
+            EngineError: the engine failed, or the result is not finite.
+            ModelError: the network's vertices are not those of the topology.
+        """
+        slot = run_in_order(self.stages, {ITEM: frame_set})
+        mesh: MeshFrame = slot.values[RESULT]
+        return replace(mesh, stages_ns=stage_times(slot.spans_ns()))
 
     def close(self) -> None:
         """End the decoding threads."""

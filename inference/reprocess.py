@@ -14,7 +14,7 @@ from pathlib import Path
 from inference.engines import Precision
 from inference.model_store import ModelFiles
 from inference.pipeline import Outcome, Pipeline
-from inference.reconstruct import NetworkFactory, Prepared, Reconstructor, live_network
+from inference.reconstruct import NetworkFactory, Reconstructor, live_network
 from streamer.config import SyncConfig
 from streamer.errors import TakeError
 from streamer.takes import Take, TakeWriter, open_take
@@ -110,14 +110,12 @@ def reprocess_take(
 def reconstruct_all(
     sets: Iterator[FrameSet], reconstructor: Reconstructor
 ) -> Generator[Outcome[FrameSet, MeshFrame], None, None]:
-    """Yield what becomes of each set, in order, while the two stages overlap; bounded in memory.
+    """Yield what becomes of each set, in order, while the stages of several sets overlap; bounded in memory.
 
     Its threads end with it: whoever may leave before its end wraps it in `contextlib.closing`.
     """
     results: queue.SimpleQueue[Outcome[FrameSet, MeshFrame]] = queue.SimpleQueue()
-    pipeline: Pipeline[FrameSet, Prepared, MeshFrame] = Pipeline(
-        reconstructor.prepare, reconstructor.infer, results.put, mode="every"
-    )
+    pipeline: Pipeline[FrameSet, MeshFrame] = Pipeline(reconstructor.stages, results.put, mode="every")
     drain = False
     try:
         for frame_set in sets:

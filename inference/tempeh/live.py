@@ -1,15 +1,15 @@
 """The live path: compiled graphs for the networks, numpy for the geometry between them. Imports no torch."""
 
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from inference.schedule import PICTURES, RESULT, Access, Stage, run_in_order
 from inference.tempeh import frames, shape, thumbs
-from inference.tempeh.frames import MM, Views
+from inference.tempeh.frames import MM
 from inference.tempeh.layout import THUMB_SPAN_MM, LiveConstants, stage_points
 from inference.tempeh.refine import Refiner
 from inference.tempeh.shape import Fit
@@ -33,14 +33,12 @@ class Runnable(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LiveResult:
-    """A head, and where the time went."""
+    """A head."""
 
     vertices: F32
     """(N, 3) metres, world."""
     world_from_head: F32
     """(4, 4) rigid, metres."""
-    stages_ns: dict[str, int] = field(default_factory=dict)
-    """Stage name to wall time, ns."""
 
 
 class LiveNetwork:
@@ -78,27 +76,81 @@ class LiveNetwork:
         return out
 
     def run(self, pictures: U8, mask: F32) -> LiveResult:
-        """Reconstruct one frame set.
+        """Reconstruct one frame set, the stages one after the other; see `stages`."""
+        result: LiveResult = run_in_order(self.stages(), {PICTURES: (pictures, mask)}).values[RESULT]
+        return result
 
-        Args:
-            pictures: (V, H, W, 3) RGB, zero where a view is missing; V = number of cameras or of slots.
-            mask: (V,) 1 where there is a picture.
+    def stages(self) -> tuple[Stage, ...]:
+        """Return the stages of a run: three streams, each with a third of the work.
+
+        They read the value `PICTURES`, a pair of (V, H, W, 3) RGB, zero where a view is missing, V = number of cameras
+        or of slots, and (V,) 1 where there is a picture; and leave a `LiveResult` under `RESULT`.
         """
+        return (
+            Stage("localise", "locate", self._run_localise, (PICTURES,), ("located",)),
+            Stage("crop", "locate", self._run_crop, (PICTURES, "located"), ("crops", "affine")),
+            Stage("features", "coarse", self._run_features, ("crops",), ("features",), after=("crop",)),
+            Stage(
+                "coarse", "coarse", self._run_coarse, (PICTURES, "located", "affine", "features"), ("fit", "crop_views")
+            ),
+            Stage(
+                "refine",
+                "refine",
+                self._run_refine,
+                (PICTURES, "fit", "crop_views", "features"),
+                ("refined",),
+                after=("coarse",),
+            ),
+            Stage("place", "refine", self._run_place, ("refined",), (RESULT,)),
+        )
+
+    def _inputs(self, access: Access) -> tuple[U8, F32]:
+        pictures, mask = access[PICTURES]
         views = len(self._views.K)
-        pictures, present = pictures[:views], mask[:views].astype(np.float32)
-        clock = _Clock()
-        located = self._locate(pictures, present)
-        clock.lap("localise")
-        coarse, features, crop_views = self._coarse(pictures, present, located, clock)
-        refined = self._refiner(coarse, features[:views], crop_views, present)
-        clock.lap("refine")
+        return pictures[:views], mask[:views].astype(np.float32)
+
+    def _run_localise(self, access: Access) -> None:
+        access["located"] = self._locate(*self._inputs(access))
+
+    def _run_crop(self, access: Access) -> None:
+        """Cut the head out of every picture."""
+        pictures, present = self._inputs(access)
+        affine = frames.crop_affines(frames.moved(self._views, access["located"].a_from_head))
+        crops = np.stack([frames.cut(p, a) for p, a in zip(pictures, affine, strict=True)])
+        access["affine"] = affine
+        access["crops"] = self._padded(frames.standardise(crops) * present[:, None, None, None])
+
+    def _run_features(self, access: Access) -> None:
+        access["features"] = self._graphs["features"].run({"crops": access["crops"]})["features"]
+
+    def _run_coarse(self, access: Access) -> None:
+        """Controls from the head volume, fitted by the prior."""
+        _, present = self._inputs(access)
+        located: Fit = access["located"]
+        in_head = frames.cropped(frames.moved(self._views, located.a_from_head), access["affine"])
+        grid, inside = frames.sampling_grid(frames.project_all(in_head, self._constants.points), in_head.size)
+        weight = self._padded(inside * present[:, None])
+        inputs = {"features": access["features"], "grid": self._padded(grid), "weight": weight}
+        keys = self._graphs["keys"].run(self._graphs["volume"].run(inputs))
+        controls = self._graphs["attend"].run(keys)["controls"][0].astype(np.float64)
+        in_rig = transform(located.a_from_head, controls)
+        access["fit"] = shape.fit_points(self._control_prior, located, in_rig, self._constants.control_sigma_mm)
+        access["crop_views"] = frames.cropped(self._views, access["affine"])
+
+    def _run_refine(self, access: Access) -> None:
+        _, present = self._inputs(access)
+        features = access["features"][: len(present)]
+        access["refined"] = self._refiner(access["fit"], features, access["crop_views"], present)
+
+    def _run_place(self, access: Access) -> None:
+        """Put the head into the world, in metres."""
+        refined: Fit = access["refined"]
         world_from_head = self._world_from_rig @ refined.a_from_head
         local = self._constants.prior.vertices(refined.coefficients).astype(np.float64)
         vertices = transform(world_from_head, local) / MM
         pose = world_from_head.copy()
         pose[:3, 3] /= MM
-        clock.lap("place")
-        return LiveResult(vertices.astype(np.float32), pose.astype(np.float32), clock.laps)
+        access[RESULT] = LiveResult(vertices.astype(np.float32), pose.astype(np.float32))
 
     def _stage_grid(self, windows: thumbs.Windows, centre: F64) -> tuple[F32, F32]:
         """Where the voxels around a centre lie in the thumbnails, and whether inside."""
@@ -143,36 +195,3 @@ class LiveNetwork:
         prior, constants = self._landmark_prior, self._constants
         start = Fit(rigid_from_points(prior.mean, landmarks), np.zeros(prior.components))
         return shape.fit_points(prior, start, landmarks, constants.landmark_sigma_mm)
-
-    def _coarse(self, pictures: U8, present: F32, located: Fit, clock: "_Clock") -> tuple[Fit, F32, Views]:
-        """Controls from the head volume, fitted by the prior."""
-        in_head = frames.moved(self._views, located.a_from_head)
-        affine = frames.crop_affines(in_head)
-        crops = np.stack([frames.cut(p, a) for p, a in zip(pictures, affine, strict=True)])
-        padded = self._padded(frames.standardise(crops) * present[:, None, None, None])
-        clock.lap("crop")
-        features = self._graphs["features"].run({"crops": padded})["features"]
-        clock.lap("features")
-        crop_views = frames.cropped(in_head, affine)
-        grid, inside = frames.sampling_grid(frames.project_all(crop_views, self._constants.points), crop_views.size)
-        weight = self._padded(inside * present[:, None])
-        volume = self._graphs["volume"].run({"features": features, "grid": self._padded(grid), "weight": weight})
-        keys = self._graphs["keys"].run(volume)
-        controls = self._graphs["attend"].run(keys)["controls"][0].astype(np.float64)
-        in_rig = transform(located.a_from_head, controls)
-        coarse = shape.fit_points(self._control_prior, located, in_rig, self._constants.control_sigma_mm)
-        clock.lap("coarse")
-        return coarse, features, frames.cropped(self._views, affine)
-
-
-class _Clock:
-    """Wall time of named stages."""
-
-    def __init__(self) -> None:
-        self.laps: dict[str, int] = {}
-        self._last = time.perf_counter_ns()
-
-    def lap(self, name: str) -> None:
-        now = time.perf_counter_ns()
-        self.laps[name] = now - self._last
-        self._last = now

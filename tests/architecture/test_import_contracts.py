@@ -24,6 +24,7 @@ PLANTED = {
     "The live path never reaches torch, by any way": ("inference/pipeline.py", "import torch"),
     "The viewer never reaches torch, by any way": ("renderer/viewer/layout.py", "import torch"),
     "openvino is imported in one file": ("inference/config.py", "import openvino"),
+    "pycuda and cuda-bindings are imported in one file": ("inference/config.py", "import pycuda"),
     "zmq is known to the transport and its keys only": ("rig/node.py", "import zmq"),
     "websockets is imported in one file": ("streamer/gateway/serve.py", "import websockets"),
 }

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,7 +15,6 @@ from streamer.types import F32, U8, Camera
 class Result:
     vertices: F32
     world_from_head: F32
-    stages_ns: Mapping[str, int] = field(default_factory=dict)
 
 
 class FakeNetwork:
@@ -31,7 +30,7 @@ class FakeNetwork:
         mean = self._graph.run({"pictures": values, "mask": mask.reshape(-1, 1, 1, 1)})["mean"]
         pose = np.eye(4, dtype=np.float32)
         pose[:3, 3] = self._centre
-        return Result(self._template * (1 + mean[0]) + self._centre, pose, {"mean": 1000})
+        return Result(self._template * (1 + mean[0]) + self._centre, pose)
 
 
 class HeldNetwork(FakeNetwork):

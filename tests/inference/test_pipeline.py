@@ -1,4 +1,4 @@
-"""The two-stage pipeline: overlap, order, what is dropped and told, errors that stay with their set. No sleeps."""
+"""The pipeline: overlap, order, what is dropped and told, errors that stay with their set. No sleeps."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inference.pipeline import Mode, Outcome, Pace, Pipeline, Timing
+from inference.pipeline import Mode, Outcome, Pace, Pipeline, idle_times
+from inference.schedule import ITEM, RESULT, Access, Stage
 from streamer.errors import EngineError
 
 PATIENCE_S = 20.0
@@ -40,13 +41,28 @@ class Gate:
             self._event(self.may, item).set()
 
 
+def two_stages(prepare: Callable[[int], int], infer: Callable[[int], int]) -> tuple[Stage, ...]:
+    """`prepare` on one stream, `infer` on another."""
+
+    def first(access: Access) -> None:
+        access["half"] = prepare(access[ITEM])
+
+    def second(access: Access) -> None:
+        access[RESULT] = infer(access["half"])
+
+    return (
+        Stage("prepare", "one", first, (ITEM,), ("half",)),
+        Stage("infer", "two", second, ("half",), (RESULT,), after=("prepare",)),
+    )
+
+
 class World:
     """A pipeline, what came out of it, and a way to wait for that."""
 
     def __init__(self, prepare: Callable[[int], int], infer: Callable[[int], int], mode: Mode) -> None:
         self.out: list[Outcome[int, int]] = []
         self.count = threading.Semaphore(0)
-        self.pipeline: Pipeline[int, int, int] = Pipeline(prepare, infer, self._deliver, mode=mode)
+        self.pipeline: Pipeline[int, int] = Pipeline(two_stages(prepare, infer), self._deliver, mode=mode, slots=2)
 
     def _deliver(self, outcome: Outcome[int, int]) -> None:
         self.out.append(outcome)
@@ -152,10 +168,9 @@ def test_a_fault_while_delivering_ends_the_pipeline_and_comes_out() -> None:
     def deliver(outcome: Outcome[int, int]) -> None:
         raise OSError(f"no bus for {outcome.item}")
 
-    pipeline: Pipeline[int, int, int] = Pipeline(same, same, deliver, mode="every")
+    pipeline: Pipeline[int, int] = Pipeline(two_stages(same, same), deliver, mode="every")
     pipeline.submit(1)
-    for thread in pipeline._threads:
-        thread.join(PATIENCE_S)
+    pipeline._thread.join(PATIENCE_S)
     with pytest.raises(OSError, match="no bus for 1"):
         pipeline.submit(2)
     with pytest.raises(RuntimeError, match="closed"):
@@ -180,43 +195,45 @@ def test_closing_finishes_what_was_started_and_gives_back_the_rest(world: Callab
     assert left == [3] and [outcome.item for outcome in one.out] == [1, 2]
 
 
-def test_timing_tells_lost_time_from_waiting_for_the_network() -> None:
-    # Came at 100 while the network worked until 150; prepared 120..140 meanwhile; 4 lost to the hand-over.
-    hidden = Timing(100, 120, 140, 154, 200, free_ns=150)
-    assert (hidden.wait_ns, hidden.queue_ns) == (4, 30)
-    # The network had been idle: 5 until somebody woke up, 20 to prepare, 3 to hand over.
-    idle = Timing(100, 105, 125, 128, 180, free_ns=50)
-    assert (idle.wait_ns, idle.queue_ns) == (8, 0)
-    # Prepared 140..160 while the network became free at 150: 10 of the 20 were hidden.
-    half = Timing(100, 140, 160, 161, 200, free_ns=150)
-    assert (half.wait_ns, half.queue_ns) == (1, 40)
+STREAMS = {"prepare": "one", "infer": "two"}
 
 
-@given(st.lists(st.integers(0, 50), min_size=6, max_size=6))
-def test_stages_of_any_timing_add_up(steps: list[int]) -> None:
-    submitted = steps[0]
-    start = submitted + steps[1]
-    end = start + steps[2]
-    infer = end + steps[3]
-    timing = Timing(submitted, start, end, infer, infer + steps[4], free_ns=min(infer, steps[5] * 3))
-    assert timing.wait_ns + timing.queue_ns + (end - start) == infer - submitted
+def test_lost_time_is_told_from_waiting_for_streams_that_are_busy() -> None:
+    # Could start at 100, was prepared 120..140, though its stream was free; the network worked for another until 150,
+    # and 4 were lost to the hand-over.
+    hidden = {"prepare": (120, 140), "infer": (154, 200)}
+    assert idle_times(hidden, STREAMS, {"two": 150}, 100, 203) == (20 + 4 + 3, 10)
+    # The network had been idle: 5 until somebody woke up, 3 to hand over.
+    idle = {"prepare": (105, 125), "infer": (128, 180)}
+    assert idle_times(idle, STREAMS, {"two": 50}, 100, 180) == (8, 0)
+    # Stages of one item that overlap are counted once.
+    beside = {"prepare": (100, 140), "infer": (110, 130)}
+    assert idle_times(beside, STREAMS, {}, 100, 140) == (0, 0)
 
 
-def test_pace_starts_just_in_time() -> None:
+@given(st.lists(st.integers(0, 50), min_size=6, max_size=6), st.integers(0, 400))
+def test_lost_queued_and_busy_time_add_up(steps: list[int], free: int) -> None:
+    edges = [sum(steps[: k + 1]) for k in range(6)]
+    spans = {"prepare": (edges[1], edges[2]), "infer": (edges[3], edges[4])}
+    lost, queued = idle_times(spans, STREAMS, {"one": free, "two": free}, edges[0], edges[5])
+    assert lost >= 0 and queued >= 0
+    assert lost + queued + steps[2] + steps[4] == edges[5] - edges[0]
+
+
+def test_pace_spaces_starts_by_the_busiest_stream() -> None:
     pace = Pace(early=0.9)
     assert pace.start_ns(1000) == 1000  # nothing known: at once
     for _ in range(50):
-        pace.observe(prepare_ns=10, infer_ns=100)
-    assert pace.start_ns(1000) == 1000 + 90 - 12
-    for _ in range(50):
-        pace.observe(prepare_ns=100, infer_ns=50)
-    assert pace.start_ns(1000) == 1000  # preparing takes longer than the network: never hold back
+        pace.observe({"prepare": (0, 10), "infer": (10, 110), "more": (110, 130)}, STREAMS | {"more": "two"})
+    assert pace.start_ns(1000) == 1000 + 108
+    for _ in range(80):
+        pace.observe({"prepare": (0, 200), "infer": (200, 210)}, STREAMS)
+    assert pace.start_ns(1000) == 1000 + 180
 
 
-def test_latest_holds_the_start_back_and_takes_the_newest(world: Callable[..., World]) -> None:
-    """With a clock that the test moves: the set that comes during the hold is the one that is prepared."""
+def test_latest_holds_the_start_back_and_takes_the_newest() -> None:
+    """With a clock that the test moves: the set that comes during the hold is the one that is started."""
     now = [0]
-    infer = Gate()
     out: list[int] = []
     done = threading.Semaphore(0)
 
@@ -224,12 +241,36 @@ def test_latest_holds_the_start_back_and_takes_the_newest(world: Callable[..., W
         out.append(outcome.item)
         done.release()
 
-    pipeline: Pipeline[int, int, int] = Pipeline(same, infer, deliver, mode="latest", clock_ns=lambda: now[0])
-    pipeline._pace.observe(prepare_ns=10**6, infer_ns=10**12)
+    pipeline: Pipeline[int, int] = Pipeline(two_stages(same, same), deliver, mode="latest", clock_ns=lambda: now[0])
     pipeline.submit(1)
-    infer.wait_for(1)
+    assert done.acquire(timeout=PATIENCE_S)
+    pipeline._pace.observe({"infer": (0, 10**15)}, STREAMS)
     assert pipeline.submit(2) is None
     assert pipeline.submit(3) == 2 and pipeline.submit(4) == 3  # held back, so the newer one replaces it
-    infer.open(1, 4)
-    assert done.acquire(timeout=PATIENCE_S) and done.acquire(timeout=PATIENCE_S)
+    assert out == [1]
     assert pipeline.close(drain=True) == [] and out == [1, 4]
+
+
+def test_stages_of_one_set_run_beside_each_other_where_streams_differ() -> None:
+    """Both wait for the other to begin: on one stream, or with a wait between them, this would never end."""
+    together = threading.Barrier(2, timeout=PATIENCE_S)
+
+    def meet(name: str) -> Callable[[Access], None]:
+        def work(access: Access) -> None:
+            together.wait()
+            access[name] = 1
+
+        return work
+
+    def add(access: Access) -> None:
+        access[RESULT] = access["coarse"] + access["features"]
+
+    stages = (
+        Stage("coarse", "one", meet("coarse"), (ITEM,), ("coarse",)),
+        Stage("features", "two", meet("features"), (ITEM,), ("features",)),
+        Stage("refine", "one", add, ("coarse", "features"), (RESULT,), after=("features",)),
+    )
+    out: list[int | None] = []
+    pipeline: Pipeline[int, int] = Pipeline(stages, lambda outcome: out.append(outcome.result), mode="every")
+    pipeline.submit(1)
+    assert pipeline.close(drain=True) == [] and out == [2]

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from inference.engines import open_engine
+from inference.schedule import PICTURES, run_in_order
 from inference.tempeh import frames, thumbs
 from inference.tempeh.export import GraphSpec, export_graphs, graph_specs
 from inference.tempeh.layout import THUMB_SPAN_MM, LiveConstants, chosen_vertices, head_points
@@ -153,12 +154,11 @@ def test_a_window_and_its_camera_agree(corpus: Corpus) -> None:
 
 
 def test_the_head_nets_see_live_what_they_were_trained_on(corpus: Corpus, live: tuple[LiveNetwork, Any]) -> None:
-    from inference.tempeh.live import _Clock
-
     network, graphs = live
     rig_from_world = np.linalg.inv(network._world_from_rig)
     located = Fit(rig_from_world @ corpus.world_from_head[0], np.zeros(4))
-    network._coarse(pictures(corpus), np.ones(VIEWS, np.float32), located, _Clock())
+    crop_to_coarse = [stage for stage in network.stages() if stage.name in ("crop", "features", "coarse")]
+    run_in_order(crop_to_coarse, {PICTURES: (pictures(corpus), np.ones(VIEWS, np.float32)), "located": located})
     controls = chosen_vertices(corpus.topology)[1]
     points = head_points(np.asarray(corpus.topology.template * np.float32(1000)))
     rng = np.random.default_rng(0)
