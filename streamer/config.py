@@ -91,6 +91,8 @@ class RecordConfig:
     """Period of fdatasync, done by a helper thread."""
     queue_mb: float = field(default=256.0, metadata=limits(1, 65536))
     """Memory for messages that wait for the disk; what does not fit is counted and named."""
+    meshes: Literal["quantised", "lossless"] = "quantised"
+    """How vertices are kept: on a grid of 9.8 um (within 0.005 mm, a sixth of the size), or every bit of the floats."""
     min_free_gb: float = field(default=1.0, metadata=limits(0, 1e6))
     """Recording does not start with less free space, and stops cleanly when it runs out."""
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from streamer.channels import CHANNELS
 from streamer.errors import WireError
-from streamer.takes.framing import HEAD, MAGIC, MAX_PARTS, Keys, extent, read_blob
+from streamer.takes.framing import HEAD, MAGIC, MAGIC_STEM, MAGICS, MAX_PARTS, Keys, extent, is_packed, read_blob
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,9 @@ class Found:
     keys: Keys
     """Its keys."""
     parts: list[memoryview]
-    """Its wire parts: views of a copy."""
+    """Its parts: views of a copy."""
+    packed: bool
+    """Whether the vertices among them are encoded (`streamer.takes.stored`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +54,14 @@ def carve(path: Path) -> Iterator[Found | Broken]:
     if path.stat().st_size == 0:
         return
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        start = data.find(MAGIC)
+        start = data.find(MAGIC_STEM)
         while start >= 0:
-            item = _take(data, start, path.name)
-            yield item
-            start = data.find(MAGIC, start + (item.size if isinstance(item, Found) else len(MAGIC)))
+            step = len(MAGIC_STEM)
+            if data[start : start + len(MAGIC)] in MAGICS:
+                item = _take(data, start, path.name)
+                yield item
+                step = item.size if isinstance(item, Found) else len(MAGIC)
+            start = data.find(MAGIC_STEM, start + step)
 
 
 def _take(data: mmap.mmap, start: int, name: str) -> Found | Broken:
@@ -71,7 +76,7 @@ def _take(data: mmap.mmap, start: int, name: str) -> Found | Broken:
         keys, parts = read_blob(blob, f"{name} at byte {start}")
     except WireError as error:
         return Broken(start, str(error), _channel(data, start))
-    return Found(start, size, keys, parts)
+    return Found(start, size, keys, parts, is_packed(blob))
 
 
 def _channel(data: mmap.mmap, start: int) -> str:

@@ -1,7 +1,7 @@
-r"""One wire message as one blob: magic, checksum, keys, lengths, parts. Pure; numpy and the standard library only.
+r"""One message as one blob: magic, checksum, keys, lengths, parts. Pure; numpy and the standard library only.
 
     offset  size  field (little-endian)
-    0       8     magic  \x89MienB1\\n
+    0       8     magic  \x89MienB1\\n: parts as on the wire;  \x89MienB2\\n: part 2 holds encoded vertices
     8       4     CRC-32 of everything behind it
     12      4     number of parts
     16      8     log time, ns (the same number as in the MCAP record, so that a damaged record is noticed)
@@ -23,6 +23,10 @@ from streamer.errors import WireError
 from streamer.types import Calibration, Frame, Health, MeshFrame, Topology
 
 MAGIC = b"\x89MienB1\n"
+PACKED_MAGIC = b"\x89MienB2\n"
+"""Of a mesh whose vertices are encoded (`streamer.takes.mesh_codec`)."""
+MAGICS = (MAGIC, PACKED_MAGIC)
+MAGIC_STEM = b"\x89MienB"
 HEAD = struct.Struct("<8sIIqqq")
 MAX_PARTS = 4096
 
@@ -54,7 +58,7 @@ def blob_size(parts: Sequence[Buffer]) -> int:
     return HEAD.size + 8 * len(parts) + sum(len(part) for part in parts)
 
 
-def write_blob(target: bytearray, start: int, keys: Keys, parts: Sequence[Buffer]) -> int:
+def write_blob(target: bytearray, start: int, keys: Keys, parts: Sequence[Buffer], packed: bool = False) -> int:
     """Write a blob into a buffer. The parts are copied: they may change afterwards.
 
     Args:
@@ -62,6 +66,7 @@ def write_blob(target: bytearray, start: int, keys: Keys, parts: Sequence[Buffer
         start: where the blob begins.
         keys: keys of the message.
         parts: the wire parts, flat bytes.
+        packed: whether the vertices among them are encoded.
 
     Returns:
         The position behind the blob.
@@ -72,7 +77,8 @@ def write_blob(target: bytearray, start: int, keys: Keys, parts: Sequence[Buffer
     for part in parts:
         target[position : position + len(part)] = part
         position += len(part)
-    HEAD.pack_into(target, start, MAGIC, 0, len(parts), keys.log_time_ns, keys.frame_id, keys.time_ns)
+    magic = PACKED_MAGIC if packed else MAGIC
+    HEAD.pack_into(target, start, magic, 0, len(parts), keys.log_time_ns, keys.frame_id, keys.time_ns)
     with memoryview(target) as view, view[start + 12 : position] as body:
         struct.pack_into("<I", target, start + 8, zlib.crc32(body))
     return position
@@ -84,15 +90,20 @@ def read_keys(head: Buffer, where: str) -> Keys:
     Raises:
         WireError: the bytes are not the head of a blob; the message names `where`.
     """
-    if len(head) < HEAD.size or bytes(head[:8]) != MAGIC:
+    if len(head) < HEAD.size or bytes(head[:8]) not in MAGICS:
         raise WireError(f"{where}: no message begins here")
     _, _, _, log_time, frame_id, time = HEAD.unpack_from(head)
     return Keys(log_time, frame_id, time)
 
 
+def is_packed(blob: Buffer) -> bool:
+    """Whether the vertices in a blob are encoded."""
+    return bytes(blob[:8]) == PACKED_MAGIC
+
+
 def extent(view: Buffer, start: int = 0) -> int:
     """Length of the blob at `start` as its own lengths say, or -1 if they cannot be right."""
-    if len(view) - start < HEAD.size or bytes(view[start : start + 8]) != MAGIC:
+    if len(view) - start < HEAD.size or bytes(view[start : start + 8]) not in MAGICS:
         return -1
     count = HEAD.unpack_from(view, start)[2]
     if not 0 < count <= MAX_PARTS or len(view) - start < HEAD.size + 8 * count:

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 
 from streamer.errors import TakeError, WireError
 from streamer.takes.carve import Found, carve
-from streamer.takes.framing import HEAD, extent, read_blob, read_keys
+from streamer.takes.framing import HEAD, extent, is_packed, read_blob, read_keys
 from streamer.takes.layout import FileInfo
 from streamer.takes.mcap_file import CHUNK_HEAD, FOOTER, MCAP_MAGIC, MESSAGE_HEAD
+from streamer.takes.stored import channel_of
 from streamer.types import Frame
 from streamer.wire import Message, decode
 
@@ -72,12 +73,12 @@ class TakeFile:
             try:
                 keys = read_keys(self.read(offset, HEAD.size), f"{self.path} at byte {offset}")
             except WireError as error:
-                raise self._damaged(str(error)) from error
+                raise self.damaged(str(error)) from error
             out[row] = keys.frame_id, keys.time_ns
         return out
 
-    def message(self, offset: int, size: int) -> tuple[str, Message]:
-        """Read one message, checked; its arrays are views of the bytes just read.
+    def parts(self, offset: int, size: int) -> tuple[list[memoryview], bool]:
+        """Read the parts of one message, its checksum checked, and whether the vertices among them are encoded.
 
         Raises:
             TakeError: it is damaged.
@@ -87,9 +88,21 @@ class TakeFile:
         length = extent(data)
         try:
             _, parts = read_blob(data[: length if length >= 0 else len(data)], where)
+        except WireError as error:
+            raise self.damaged(str(error)) from error
+        return parts, is_packed(data)
+
+    def message(self, offset: int, size: int) -> tuple[str, Message]:
+        """Read one message that is no encoded mesh; its arrays are views of the bytes just read.
+
+        Raises:
+            TakeError: it is damaged.
+        """
+        parts, _ = self.parts(offset, size)
+        try:
             return decode(parts)
         except WireError as error:
-            raise self._damaged(str(error)) from error
+            raise self.damaged(f"{self.path} at byte {offset}: {error}") from error
 
     def index(self, number: int) -> Mapping[str, Entries]:
         """Return topic to entries, in the order of the file.
@@ -110,7 +123,7 @@ class TakeFile:
                 raise ValueError("there is no index at its end")
             return self._collect(summary, number)
         except _DAMAGE as error:
-            raise self._damaged(f"{self.path}: the index is damaged ({type(error).__name__}: {error})") from error
+            raise self.damaged(f"{self.path}: the index is damaged ({type(error).__name__}: {error})") from error
 
     def _check_summary(self) -> None:
         tail = self.read(self.info.size - FOOTER.size, FOOTER.size)
@@ -156,11 +169,14 @@ class TakeFile:
         rows: dict[str, list[tuple[int, int, int, int]]] = {}
         for item in carve(self.path):
             if not isinstance(item, Found):
-                raise self._damaged(f"{self.path.parent}: {item.why}")
-            channel, message = decode(item.parts)
-            topic = f"{channel}/{message.camera}" if isinstance(message, Frame) else channel
-            rows.setdefault(topic, []).append((item.keys.log_time_ns, number, item.offset, item.size))
+                raise self.damaged(f"{self.path.parent}: {item.why}")
+            channel = channel_of(item.parts)
+            if not item.packed:
+                channel, message = decode(item.parts)
+                channel = f"{channel}/{message.camera}" if isinstance(message, Frame) else channel
+            rows.setdefault(channel, []).append((item.keys.log_time_ns, number, item.offset, item.size))
         return {topic: np.array(entries, ENTRY) for topic, entries in rows.items()}
 
-    def _damaged(self, what: str) -> TakeError:
+    def damaged(self, what: str) -> TakeError:
+        """Return the error for damage in this file."""
         return TakeError(f"{what}; run: mien recover {self.path.parent}")

@@ -79,7 +79,7 @@ class McapFile:
         names = {channel.id: topic.name for topic, channel in self._channels.items()}
         return {names[number]: len(entries) for number, entries in self._index.items()}
 
-    def add(self, topic: Topic, keys: Keys, sequence: int, parts: Sequence[Buffer]) -> None:
+    def add(self, topic: Topic, keys: Keys, sequence: int, parts: Sequence[Buffer], packed: bool = False) -> None:
         """Put a message into the open chunk, and write the chunk if it is full.
 
         Args:
@@ -87,6 +87,7 @@ class McapFile:
             keys: log time and keys.
             sequence: of the publisher; kept modulo 2**32 as MCAP has it.
             parts: the wire parts; copied.
+            packed: whether the vertices among them are encoded.
 
         Raises:
             OSError: the chunk could not be written; it is still waiting, the file is whole.
@@ -97,7 +98,7 @@ class McapFile:
         self._index.setdefault(channel.id, []).append((keys.log_time_ns, self._end - CHUNK_HEAD.size))
         head = (Opcode.MESSAGE, size - 9, channel.id, sequence & 0xFFFFFFFF, keys.log_time_ns, max(keys.time_ns, 0))
         MESSAGE_HEAD.pack_into(self._buffer, self._end, *head)
-        self._end = write_blob(self._buffer, self._end + MESSAGE_HEAD.size, keys, parts)
+        self._end = write_blob(self._buffer, self._end + MESSAGE_HEAD.size, keys, parts, packed)
         if self._end - CHUNK_HEAD.size >= self._chunk_bytes:
             self.flush()
 

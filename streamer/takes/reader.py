@@ -1,8 +1,9 @@
 """Take -> messages, frame sets, meshes. Nothing is read before it is asked for; every message is checked then."""
 
+import threading
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self, overload
@@ -13,12 +14,14 @@ from numpy.typing import NDArray
 from streamer.calibration import calibration_from_text
 from streamer.channels import CHANNELS
 from streamer.config import SyncConfig
-from streamer.errors import CalibrationError, TakeError
+from streamer.errors import CalibrationError, TakeError, WireError
 from streamer.takes import sets
 from streamer.takes.index import ENTRY, Entries, TakeFile
 from streamer.takes.layout import CALIBRATION, CONFIG, TakeInfo, read_info
+from streamer.takes.mesh_codec import Base, read_base
+from streamer.takes.stored import BASES_KEPT, VERTICES, channel_of, found, unpack
 from streamer.types import Calibration, Frame, FrameSet, MeshFrame, Topology
-from streamer.wire import Message
+from streamer.wire import Message, decode
 
 FRAME = "frame/"
 
@@ -93,6 +96,8 @@ class Take:
         self.config_text: str = self._text(CONFIG)
         """The effective configuration as it was, TOML."""
         self._files = [TakeFile(path / info.name, info) for info in self.info.files]
+        self._bases: dict[tuple[int, int, int], Base] = {}
+        self._bases_lock = threading.Lock()
 
     @cached_property
     def topics(self) -> Mapping[str, Entries]:
@@ -247,7 +252,39 @@ class Take:
         self.close()
 
     def _read(self, entry: np.void) -> tuple[str, Message]:
-        return self._files[int(entry["file"])].message(int(entry["offset"]), int(entry["size"]))
+        file, offset = self._files[int(entry["file"])], int(entry["offset"])
+        parts, packed = file.parts(offset, int(entry["size"]))
+        try:
+            if not packed:
+                return decode(parts)
+            finder = partial(self._base, int(entry["file"]), channel_of(parts))
+            return unpack(parts, self._topology, finder)
+        except WireError as error:
+            raise file.damaged(f"{file.path} at byte {offset}: {error}") from error
+
+    def _topology(self, topology_id: str) -> Topology:
+        return found(self.topologies.get(topology_id), f"topology {topology_id}")
+
+    def _base(self, number: int, channel: str, log_time_ns: int, checksum: int) -> Base:
+        """Return the mesh of a file that another refers to; those of the last groups are kept."""
+        place = (number, log_time_ns, checksum)
+        base = self._bases.get(place)
+        if base is None:
+            base = found(self._find_base(number, channel, log_time_ns, checksum), f"mesh logged at {log_time_ns} ns")
+            with self._bases_lock:
+                self._bases[place] = base
+                while len(self._bases) > BASES_KEPT:
+                    del self._bases[next(iter(self._bases))]
+        return base
+
+    def _find_base(self, number: int, channel: str, log_time_ns: int, checksum: int) -> Base | None:
+        entries = self.topics.get(channel, np.empty(0, ENTRY))
+        first, last = (int(np.searchsorted(entries["log_time"], log_time_ns, side)) for side in ("left", "right"))
+        for entry in entries[first:last][entries[first:last]["file"] == number]:
+            parts, packed = self._files[number].parts(int(entry["offset"]), int(entry["size"]))
+            if packed and zlib.crc32(parts[VERTICES]) == checksum:
+                return read_base(parts[VERTICES], log_time_ns, partial(self._base, number, channel))
+        return None
 
     def _table(self) -> dict[str, NDArray[np.int64]]:
         return {camera: self.keys(FRAME + camera) for camera in self.cameras if camera in self.calibration.ids}

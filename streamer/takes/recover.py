@@ -26,10 +26,10 @@ from streamer.takes.layout import (
     write_info,
 )
 from streamer.takes.mcap_file import McapFile
+from streamer.takes.stored import Unpacker, channel_of
 from streamer.takes.verify import Progress, Report, check_file, verify_take
 from streamer.takes.writer import topic_of
 from streamer.types import Calibration, Frame
-from streamer.wire import decode
 
 CHUNK_BYTES = 1_000_000
 
@@ -162,7 +162,7 @@ def _keep(file: Path) -> _Salvage:
 
 def _copy(file: Path, fresh: AppendFile, lost: Counter[str]) -> tuple[Counter[str], Calibration | None]:
     """Write every whole message of a file into a new one; count the others into `lost`."""
-    mcap = McapFile(fresh, CHUNK_BYTES)
+    mcap, unpacker = McapFile(fresh, CHUNK_BYTES), Unpacker()
     messages: Counter[str] = Counter()
     calibration: Calibration | None = None
     for item in carve(file):
@@ -170,15 +170,15 @@ def _copy(file: Path, fresh: AppendFile, lost: Counter[str]) -> tuple[Counter[st
             lost[item.channel] += 1
             continue
         try:
-            channel, message = decode(item.parts)
-        except WireError:  # its checksum is right, so it was written by something that is not this Mien
-            lost["message"] += 1
+            channel, message = unpacker.decode(item.parts, item.packed, item.keys.log_time_ns)
+        except WireError:  # a mesh whose key is lost; or, as its checksum is right, written by another Mien
+            lost[channel_of(item.parts) if item.packed else "message"] += 1
             continue
         topic = topic_of(channel, message)
         messages[topic.name] += 1
         if isinstance(message, Calibration) and calibration is None:
             calibration = message
-        mcap.add(topic, item.keys, message.sequence if isinstance(message, Frame) else 0, item.parts)
+        mcap.add(topic, item.keys, message.sequence if isinstance(message, Frame) else 0, item.parts, item.packed)
     mcap.finish()
     return messages, calibration
 

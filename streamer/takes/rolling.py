@@ -59,13 +59,13 @@ class RollingFiles:
         self.finish()
         self._open()
 
-    def add(self, topic: Topic, keys: Keys, sequence: int, parts: Sequence[Buffer]) -> None:
+    def add(self, topic: Topic, keys: Keys, sequence: int, parts: Sequence[Buffer], packed: bool = False) -> None:
         """Add a message; flush the open chunk if it is full or older than the sync period."""
         if self._mcap is None:
             raise OSError("no file is open")
         if self._begun_ns < 0:
             self._begun_ns = self._flushed_ns = keys.log_time_ns
-        self._mcap.add(topic, keys, sequence, parts)
+        self._mcap.add(topic, keys, sequence, parts, packed)
         if keys.log_time_ns - self._flushed_ns >= self._record.sync_s * 1e9:
             self._mcap.flush()
             self._flushed_ns = keys.log_time_ns

@@ -18,8 +18,8 @@ from streamer.takes.carve import Broken, Found, carve
 from streamer.takes.layout import CALIBRATION, CONFIG, FileInfo, TakeInfo, read_info
 from streamer.takes.mcap_file import FOOTER, MCAP_MAGIC
 from streamer.takes.reader import Take
+from streamer.takes.stored import Unpacker
 from streamer.types import Frame, MeshFrame
-from streamer.wire import decode
 
 Progress = Callable[[int, int], None]
 """Called with what is done and what there is in all."""
@@ -194,9 +194,12 @@ def _count_by_carving(path: Path, info: TakeInfo | None, missing: list[str], dam
     keys: dict[str, list[tuple[int, int]]] = {}
     meshes = 0
     for file in sorted(path.glob("*.mcap")):
+        unpacker = Unpacker()
         for item in carve(file):
+            if not isinstance(item, Found):
+                continue
             try:
-                channel, message = decode(item.parts) if isinstance(item, Found) else ("", None)
+                channel, message = unpacker.decode(item.parts, item.packed, item.keys.log_time_ns)
             except WireError as error:
                 damaged.append(f"{file.name} at byte {item.offset}: {error}")
                 continue

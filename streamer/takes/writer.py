@@ -17,6 +17,7 @@ from streamer.takes.framing import Buffer, Message, keys_of
 from streamer.takes.layout import CALIBRATION, CONFIG, TakeInfo, TakeLock, check_name, read_info, sweep, write_info
 from streamer.takes.mcap_file import Topic
 from streamer.takes.rolling import OpenFile, RollingFiles
+from streamer.takes.stored import Packer
 from streamer.types import Calibration, Frame, Topology
 from streamer.wire import encode
 
@@ -93,7 +94,7 @@ class TakeWriter:
         self._calibration: Calibration | None = calibration  # until it is stored
         self._messages, self._drops = dict[str, int](), dict[str, dict[str, int]]()
         self._states: dict[tuple[str, str], tuple[Message, list[bytes]]] = {}
-        self._closed = False
+        self._packer, self._closed = Packer(lossless=(record or RecordConfig()).meshes == "lossless"), False
         _make_folder(path)
         self._lock = TakeLock(path)
         try:
@@ -213,6 +214,7 @@ class TakeWriter:
             self._put_state("calibration", calibration, encode("calibration", calibration), log_time_ns)
         elif self._files.due(log_time_ns):
             self._files.roll()
+            self._packer.begin_file()
             for (channel, _), (message, parts) in self._states.items():
                 self._put(channel, message, parts, log_time_ns)
 
@@ -227,7 +229,8 @@ class TakeWriter:
         topic = topic_of(channel, message)
         self._messages[topic.name] = self._messages.get(topic.name, 0) + 1
         sequence = message.sequence if isinstance(message, Frame) else 0
-        self._files.add(topic, keys_of(message, log_time_ns), sequence, parts)
+        stored, packed = self._packer.pack(channel, message, parts, log_time_ns)
+        self._files.add(topic, keys_of(message, log_time_ns), sequence, stored, packed)
 
     def _seal(self, stopped: str) -> None:
         closed = replace(

@@ -14,7 +14,8 @@ from streamer.types import Calibration, Camera, Frame, MeshFrame, Topology
 CAMERAS = ("left", "mid", "right")
 PERIOD_NS = 33_333_333
 START_NS = 1_700_000_000_000_000_000
-TINY = RecordConfig(chunk_mb=0.01, roll_s=1.0, sync_s=0.2)
+TINY = RecordConfig(chunk_mb=0.01, roll_s=1.0, sync_s=0.2, meshes="lossless")
+"""Lossless, so that what comes back can be compared bit by bit; test_take_meshes.py has the quantised ones."""
 CONFIG_TEXT = "schema = 1\n\n[sync]\nmatch = 'frame_id'\n"
 
 

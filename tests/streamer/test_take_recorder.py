@@ -26,10 +26,10 @@ from streamer.takes.disk import AppendFile
 from streamer.takes.recorder import Intake, Ledger, run_record
 from streamer.takes.recover import recover_take
 from streamer.takes.replay import Shift, run_replay
+from streamer.takes.stored import channel_of
 from streamer.takes.verify import verify_take
 from streamer.transport import Publisher, Subscriber, endpoint_for
 from streamer.types import Frame, Health
-from streamer.wire import decode
 from tests.streamer.take_makers import (
     CAMERAS,
     START_NS,
@@ -42,7 +42,7 @@ from tests.streamer.take_makers import (
     write_take,
 )
 
-RECORD = RecordConfig(min_free_gb=0.0, chunk_mb=0.02, sync_s=0.1)
+RECORD = RecordConfig(min_free_gb=0.0, chunk_mb=0.02, sync_s=0.1, meshes="lossless")
 
 
 def _bus() -> BusConfig:
@@ -102,7 +102,7 @@ def _greet(path: Path, node: Publisher) -> None:
 def _on_file(path: Path, channel: str) -> int:
     """Whole messages of a channel in a take that is being written."""
     items = [item for file in path.glob("*.mcap") for item in carve(file)]
-    return sum(decode(item.parts)[0] == channel for item in items if isinstance(item, Found))
+    return sum(channel_of(item.parts) == channel for item in items if isinstance(item, Found))
 
 
 def test_all_channels_of_all_processes_are_recorded(tmp_path: Path) -> None:

@@ -17,9 +17,9 @@ from streamer.takes import open_take
 from streamer.takes.carve import Broken, Found, carve
 from streamer.takes.layout import LOCK, read_info, write_info
 from streamer.takes.recover import recover_take
+from streamer.takes.stored import channel_of
 from streamer.takes.verify import check_file, verify_take
 from streamer.types import Frame
-from streamer.wire import decode
 from tests.streamer.take_makers import (
     CAMERAS,
     START_NS,
@@ -281,7 +281,7 @@ def test_a_damaged_message_says_its_channel(tmp_path: Path) -> None:
     data = file.read_bytes()
     for item in carve(file):
         assert isinstance(item, Found)
-        channel, _ = decode(item.parts)
+        channel = channel_of(item.parts)
         torn = bytearray(data)
         torn[item.offset + item.size - 1] ^= 1
         (tmp_path / "torn").write_bytes(torn)
