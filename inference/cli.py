@@ -24,9 +24,11 @@ def add_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]", comm
         verbs: where verbs are added.
         common: parent parser with --config, --set and --json.
     """
+    from inference.tempeh.cli import add_published_verbs
+
     _add_runs(verbs, common)
     _add_train(verbs, common)
-    model = verbs.add_parser("model", help="models: list and check", description="models: list and check")
+    model = verbs.add_parser("model", help="models: list, check, import, run", description="what is done with models")
     models = model.add_subparsers(dest="what", metavar="WHAT", required=True)
     add_verb(
         models, "list", _model_list, "models that ship with Mien, and their figures", "mien model list", common=common
@@ -36,6 +38,7 @@ def add_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]", comm
     )
     check.add_argument("model", nargs="?", metavar="MODEL", help="name or folder (default: inference.model)")
     check.add_argument("--no-compile", action="store_true", help="only look at the files")
+    add_published_verbs(models, common)
     bench = verbs.add_parser("bench", help="what things cost on this machine", description="what things cost here")
     benches = bench.add_subparsers(dest="what", metavar="WHAT", required=True)
     speed = add_verb(

@@ -4,9 +4,10 @@ import json
 import math
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Literal
 
+from inference.tempeh.published.sizes import PublishedSizes
 from streamer.config import limits, parse_section
 from streamer.errors import ConfigError, ModelError
 
@@ -67,6 +68,16 @@ class Provenance:
 
 
 @dataclass(frozen=True, slots=True)
+class PublishedEntry:
+    """`[published]`: the model is the published TEMPEH network, of this size."""
+
+    quirks: bool = True
+    """Whether it was trained with the quirks of the release (inference/tempeh/published)."""
+    sizes: PublishedSizes = field(default_factory=PublishedSizes)
+    """Its sizes."""
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """A whole `model.toml`."""
 
@@ -84,6 +95,10 @@ class Manifest:
     """The npz of the constants."""
     graphs: Mapping[str, GraphEntry] = field(default_factory=dict)
     """The ONNX files by name."""
+    weights: Mapping[str, FileEntry] = field(default_factory=dict)
+    """Stage (`coarse`, `refine`) to the npz of its weights, for a published network."""
+    published: PublishedEntry | None = None
+    """There if this is the published network; without it, the model is a live one."""
     provenance: Provenance = field(default_factory=Provenance)
     """How it was made."""
 
@@ -93,6 +108,8 @@ class Manifest:
         yield "constants", self.constants
         for name, entry in self.graphs.items():
             yield f"graphs.{name}", entry
+        for stage, weights in self.weights.items():
+            yield f"weights.{stage}", weights
 
 
 def parse_manifest(text: str, where: str) -> Manifest:
@@ -162,6 +179,10 @@ def manifest_to_text(manifest: Manifest) -> str:
         if isinstance(entry, ConstantsEntry):
             axes = ", ".join(f"{_string(name)} = {axis}" for name, axis in sorted(entry.vertex_axes.items()))
             lines.append(f"vertex_axes = {{ {axes} }}")
+    if manifest.published is not None:
+        lines += ["", "[published]", f"quirks = {str(manifest.published.quirks).lower()}", "", "[published.sizes]"]
+        sizes = asdict(manifest.published.sizes)
+        lines += [f"{key} = {list(value) if isinstance(value, tuple) else value}" for key, value in sizes.items()]
     made = manifest.provenance
     lines += ["", "[provenance]", f"command = {_string(made.command)}", f"seed = {made.seed}"]
     lines += [f"commit = {_string(made.commit)}", f"samples = {made.samples}", "", "[provenance.measured]"]

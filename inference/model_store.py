@@ -4,6 +4,7 @@
 - `topology.npz`: the mesh that comes out (inference/topology_file.py)
 - `constants.npz`: fixed arrays of the network
 - `<graph>.onnx`: one file per graph; `net` graphs may run in bf16, `geometry` graphs never
+- `coarse.npz`, `refine.npz`: weights of a published network (inference/tempeh/published), read by torch
 """
 
 import hashlib
@@ -11,7 +12,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from inference.manifest import (
     Manifest,
     PrecisionClass,
     Provenance,
+    PublishedEntry,
     manifest_to_text,
     parse_manifest,
 )
@@ -85,6 +87,11 @@ class ModelFiles:
         return self.manifest.max_views
 
     @property
+    def weights(self) -> dict[str, Path]:
+        """Stage to the npz of its weights; empty but for published networks."""
+        return {stage: self.folder / entry.file for stage, entry in self.manifest.weights.items()}
+
+    @property
     def provenance(self) -> Provenance:
         """How the weights were made."""
         return self.manifest.provenance
@@ -126,7 +133,8 @@ def load_model(name_or_path: str | Path) -> ModelFiles:
     except (OSError, UnicodeDecodeError) as error:
         raise ModelError(f"{folder / FILE}: cannot be read: {error}") from error
     manifest = parse_manifest(text, str(folder / FILE))
-    digest = hashlib.sha256(f"{manifest.width} {manifest.height} {manifest.max_views}".encode())
+    sizes = f"{manifest.width} {manifest.height} {manifest.max_views}"
+    digest = hashlib.sha256(f"{sizes} {manifest.published}".encode() if manifest.published else sizes.encode())
     for key, entry in manifest.files():
         found = _sha256(folder / entry.file)
         if found != entry.sha256:
@@ -170,6 +178,10 @@ class ModelParts:
     """Graph name to an ONNX file anywhere, which is copied."""
     provenance: Provenance
     """How the weights were made."""
+    published: PublishedEntry | None = None
+    """For the published network."""
+    weights: Mapping[str, Mapping[str, NDArray[Any]]] = field(default_factory=dict)
+    """Stage to its weights by name, for the published network."""
 
 
 def save_model(folder: Path, parts: ModelParts, *, overwrite: bool = False) -> ModelFiles:
@@ -211,6 +223,8 @@ def _write_parts(folder: Path, parts: ModelParts) -> None:
     write_arrays(folder / "constants.npz", parts.constants)
     for key, graph in parts.graphs.items():
         shutil.copyfile(graph.path, folder / f"{key}.onnx")
+    for stage, arrays in parts.weights.items():  # not compressed: weights are noise, and 250 MB of it
+        np.savez(folder / f"{stage}.npz", allow_pickle=False, **arrays)
     manifest = Manifest(
         name=parts.name,
         width=parts.width,
@@ -222,6 +236,10 @@ def _write_parts(folder: Path, parts: ModelParts) -> None:
             key: GraphEntry(f"{key}.onnx", _sha256(folder / f"{key}.onnx"), parts.graphs[key].precision)
             for key in sorted(parts.graphs)
         },
+        weights={
+            stage: FileEntry(f"{stage}.npz", _sha256(folder / f"{stage}.npz")) for stage in sorted(parts.weights)
+        },
+        published=parts.published,
         provenance=parts.provenance,
     )
     (folder / FILE).write_text(manifest_to_text(manifest), "utf-8")

@@ -8,6 +8,7 @@
     ├── DriverError         a camera driver: absent, unsupported trigger, stream ended
     ├── TakeError           a take on disk: damaged, unfinished, of another schema
     ├── ModelError          weights or manifests that do not fit
+    ├── MeshError           a mesh file (template, raw scan) that cannot be used
     ├── ProcessError        a supervised process that cannot start or keeps failing
     ├── EngineError         an inference engine that cannot run here
     ├── GraphicsError       OpenGL, EGL or a window that cannot be opened
@@ -50,6 +51,10 @@ class ModelError(MienError):
     """Weights, manifest and topology do not belong together."""
 
 
+class MeshError(MienError):
+    """A mesh file cannot be read, or is not the mesh that is needed."""
+
+
 class EngineError(MienError):
     """An inference engine asked for by name cannot run on this machine."""
 
@@ -60,6 +65,10 @@ class ProcessError(MienError):
 
 class GraphicsError(MienError):
     """OpenGL cannot draw on this machine; the message names the system packages to install."""
+
+
+class FitError(MienError):
+    """A radiance field could not be fitted, or its files do not belong together."""
 
 
 class MissingExtra(MienError):

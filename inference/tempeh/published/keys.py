@@ -71,13 +71,22 @@ def official_name(name: str, stage: str) -> str:
     raise KeyError(name)
 
 
+def our_names(sizes: PublishedSizes, stage: str) -> dict[str, str]:
+    """Every key that an official checkpoint of this size must have, with our name for it."""
+    return {official_name(name, stage): name for name in _blank_state(sizes, stage)}
+
+
 def official_shapes(sizes: PublishedSizes, stage: str) -> Shapes:
     """Every key that an official checkpoint of this size must have, with shape and type."""
+    state = _blank_state(sizes, stage)
+    return {official_name(name, stage): (tuple(value.shape), value.dtype) for name, value in state.items()}
+
+
+def _blank_state(sizes: PublishedSizes, stage: str) -> dict[str, torch.Tensor]:
     blank: CoarseStage | RefineStage
     if stage == "coarse":
         blank = blank_coarse(sizes, quirks=True)
     else:
         template, triangles = np.zeros((sizes.vertices, 3), np.float32), np.zeros((1, 3), np.int32)
         blank = blank_refine(sizes, template, triangles, quirks=True)
-    state = blank.state_dict()
-    return {official_name(name, stage): (tuple(value.shape), value.dtype) for name, value in state.items()}
+    return dict(blank.state_dict())

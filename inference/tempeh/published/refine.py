@@ -77,7 +77,7 @@ class RefineStage(nn.Module):
         )
         fixed = {
             "grid": grid_points(sizes.local_grid, sizes.local_step_mm, quirks=quirks),
-            "embedding": torch.from_numpy(np.asarray(template_mm, np.float32)) * EMBEDDING_PER_MM,
+            "embedding": torch.from_numpy(np.array(template_mm, np.float32)) * EMBEDDING_PER_MM,
             "triangles": torch.from_numpy(np.asarray(triangles, np.int64)),
             "around": torch.from_numpy(corner_table(triangles, len(template_mm))),
         }
