@@ -56,6 +56,9 @@ def add_verbs(
     )
     preview.set_defaults(handler=run_cameras_preview)
 
+    from rig.sync.cli import add_sync
+
+    add_sync(subparsers, common)
     simulate = subparsers.add_parser(
         "simulate", parents=[common], help="write takes of the simulated rig", epilog=SIMULATE, formatter_class=raw
     )

@@ -16,6 +16,8 @@ class FaultConfig:
     """Rate error of the first camera's clock."""
     skew_us: int = field(default=0, metadata=limits(0, 1_000_000))
     """Exposure of the last camera is later by this much."""
+    skew_hidden: bool = False
+    """The stamps of that camera do not tell of it: only its pictures do."""
     latency_ms: float = field(default=0.0, metadata=limits(0, 10_000))
     """Delay between exposure and delivery, uniform in 0..2 times this."""
     stall_camera: int = field(default=-1, metadata=limits(-1, 255))
@@ -40,6 +42,8 @@ class SimulatedConfig:
     """Chooses the person, the look, the rig and the performance."""
     noise: float = field(default=1.0, metadata=limits(0, 10))
     """Sensor noise, 1 is that of a good machine-vision camera indoors."""
+    lamp: bool = False
+    """A lamp before the rig swells, as a target for `mien sync check`."""
     faults: FaultConfig = field(default_factory=FaultConfig)
     """What goes wrong on purpose."""
 

@@ -93,7 +93,7 @@ class SimulatedCameras:
             self._last_due[index] = due_ns
             pixels = (late if index == last else pictures)[camera]
             height, width = pixels.shape[:2]
-            stamp = self._clocks[index].reading(exposure_ns)
+            stamp = self._clocks[index].reading(pulse.exposure_ns if self._faults.skew_hidden else exposure_ns)
             encoding: Encoding = "mono8" if pixels.ndim == 2 else "rgb8"
             frame = RawFrame(camera, counter, stamp, "host", pixels, encoding, width, height)
             deliveries.append(Delivery(due_ns, frame))

@@ -42,9 +42,11 @@ class RenderingStage(Protocol):
 
 def gl_stage(config: SimulatedConfig) -> RenderingStage:
     """Make the real stage; imported here so that reading a configuration needs no GL."""
+    from rig.simulation.lamp import LampStage
     from rig.simulation.stage import Stage
 
-    return Stage(config)
+    stage = Stage(config)
+    return LampStage(stage) if config.lamp else stage
 
 
 class SimulatedDriver:
