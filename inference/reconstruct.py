@@ -7,6 +7,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from inference.engines import Graph, Precision, open_engine
+from inference.expressions import ExpressionSolver, unpack_basis
 from inference.model_store import ModelFiles
 from inference.pictures import PictureMaker
 from inference.schedule import ITEM, PICTURES, RESULT, Access, Stage, run_in_order
@@ -148,6 +149,8 @@ class Reconstructor:
         self.model = model
         self.calibration = calibration
         self.graphs = compile_graphs(model, engine, precision, threads) if graphs is None else graphs
+        basis = unpack_basis(model.constants)
+        self._solver = None if basis is None else ExpressionSolver(basis)
         self._pictures = PictureMaker(
             calibration, width=model.width, height=model.height, max_views=model.max_views, workers=threads
         )
@@ -197,7 +200,7 @@ class Reconstructor:
         access[RESULT] = self._network.run(*access[PICTURES])
 
     def _check(self, access: Access) -> None:
-        """Make a mesh of the network's result, or say why it is none."""
+        """Make a mesh of the network's result, with its weights if the model knows units; or say why it is none."""
         frame_set: FrameSet = access[ITEM]
         result: NetworkResult = access[RESULT]
         vertices = np.ascontiguousarray(result.vertices, np.float32)
@@ -221,6 +224,7 @@ class Reconstructor:
             vertices=vertices,
             world_from_head=pose,
             views=access[VIEWS],
+            weights=None if self._solver is None else self._solver(vertices, pose, frame_set.exposure_time_ns),
         )
 
     def __call__(self, frame_set: FrameSet) -> MeshFrame:

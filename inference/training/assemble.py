@@ -10,12 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from inference.expressions import pack_basis
 from inference.manifest import Provenance
 from inference.model_store import GraphFile, ModelFiles, ModelParts, save_model
 from inference.tempeh.export import export_graphs, graph_specs
 from inference.tempeh.layout import COMPONENTS, chosen_vertices, head_points, pack_constants, template_mm
 from inference.tempeh.shape import ShapePrior, learn_prior
 from inference.training.dataset import Corpus
+from inference.training.expressions import learn_expressions
 from inference.training.tasks import HeadTask, LocaliserTask
 
 PRIOR_HEADS = 3000
@@ -92,6 +94,9 @@ def assemble(
     head.model.load_state_dict(trained.head)
     sigmas = measure_sigmas(localiser, head)
     constants: dict[str, Any] = pack_constants(prior_of(corpus), *sigmas)
+    expressions = learn_expressions(corpus)
+    if expressions is not None:
+        constants |= pack_basis(expressions)
     specs = graph_specs(localiser.model, head.model.features, head.model.coarse, max_views)
     with tempfile.TemporaryDirectory() as work:
         export_graphs(specs, Path(work))

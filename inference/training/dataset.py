@@ -49,6 +49,8 @@ class Corpus:
     """(S, V, 3, 4), mm."""
     visible: NDArray[np.bool_]
     """(S, V, N) whether a view sees a vertex."""
+    weights: F32
+    """(S, U) true weights of the expression units; U = 0 if not every truth comes with them."""
 
     @property
     def sets(self) -> int:
@@ -110,6 +112,7 @@ class Corpus:
             distortion=self.distortion[first:last],
             camera_from_world=self.camera_from_world[first:last],
             visible=self.visible[first:last],
+            weights=self.weights[first:last],
         )
 
 
@@ -152,6 +155,7 @@ class _Row:
     pose: F64
     views: Views
     visible: NDArray[np.bool_]
+    weights: F32 | None
 
 
 def read_corpus(paths: Sequence[Path], progress: Callable[[int, int], None] | None = None) -> Corpus:
@@ -197,7 +201,14 @@ def read_corpus(paths: Sequence[Path], progress: Callable[[int, int], None] | No
         distortion=np.stack([row.views.distortion for row in rows]),
         camera_from_world=np.stack([row.views.camera_from_a for row in rows]),
         visible=np.stack([row.visible for row in rows]),
+        weights=_weights(rows),
     )
+
+
+def _weights(rows: Sequence[_Row]) -> F32:
+    """(S, U) true weights; U = 0 if a row has none."""
+    known = [row.weights for row in rows if row.weights is not None]
+    return np.stack(known) if len(known) == len(rows) else np.zeros((len(rows), 0), np.float32)
 
 
 def _read_take(folder: Path) -> tuple[Topology, list[_Row]]:
@@ -222,7 +233,9 @@ def _read_take(folder: Path) -> tuple[Topology, list[_Row]]:
         vertices = (truth.vertices * MM).astype(np.float32)
         views = views_of(shown, np.eye(4))
         visible = seen(vertices, topology.triangles, views)
-        rows.append(_Row([np.array(_as_jpeg(frame)) for frame in frames], vertices, pose, views, visible))
+        rows.append(
+            _Row([np.array(_as_jpeg(frame)) for frame in frames], vertices, pose, views, visible, truth.weights)
+        )
     return topology, rows
 
 

@@ -66,6 +66,7 @@ def tiny_corpus(sets: int, views: int = 5, seed: int = 0) -> Corpus:
         distortion=np.stack([row[1] for row in rows]),
         camera_from_world=np.stack([row[2] for row in rows]),
         visible=np.stack(visible),
+        weights=np.zeros((sets, 0), np.float32),
     )
 
 
