@@ -6,6 +6,7 @@ Each type says in one line what it wants, and argparse ends with exit code 2.
 import argparse
 import math
 from collections.abc import Callable
+from fractions import Fraction
 from typing import TypeAlias
 
 Handler: TypeAlias = Callable[[argparse.Namespace], int]
@@ -80,6 +81,21 @@ def at_least_one(text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text)):
         raise argparse.ArgumentTypeError(f"{text}: must be 1 or more")
     return int(text)
+
+
+def fraction(text: str) -> Fraction:
+    """Read a rate above 0, exact: 73, 29.97 or 60000/1001.
+
+    Raises:
+        ArgumentTypeError: it is none.
+    """
+    try:
+        value = Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        value = Fraction(0)
+    if value <= 0:
+        raise argparse.ArgumentTypeError(f"{text}: must be a rate, for example 73 or 60000/1001")
+    return value
 
 
 def picture_size(text: str) -> tuple[int, int]:

@@ -4,12 +4,11 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
-from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from streamer.arguments import add_verb, not_negative, picture_size, positive
+from streamer.arguments import add_verb, fraction, not_negative, picture_size, positive
 from streamer.errors import TakeError
 
 if TYPE_CHECKING:
@@ -52,13 +51,9 @@ def add_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]", comm
     verify = add(verbs, "verify", _verify, "check every byte of a take", "mien verify takes/demo/slate_T001 --json")
     verify.add_argument("take", type=Path, metavar="TAKE", help="folder of the take")
 
-    example = "mien export takes/demo/slate_T001 --format npz --out head.npz"
-    export = add(verbs, "export", _export, "write the meshes of a take for other programs", example)
-    export.add_argument("take", type=Path, metavar="TAKE", help="folder of the take")
-    export.add_argument("--format", required=True, choices=("npz", "obj"), help="npz: one file; obj: a folder of files")
-    export.add_argument("--out", type=Path, required=True, metavar="PATH", help="file or folder to make")
-    export.add_argument("--channel", default="mesh", choices=("mesh", "truth"), help="which meshes (default: mesh)")
-    export.add_argument("--force", action="store_true", help="replace PATH if it exists")
+    from streamer.exports.cli import add_export  # here, since it is light but no part of the vocabulary
+
+    add_export(verbs, add)
     _add_imports(verbs, add)
 
 
@@ -103,7 +98,7 @@ def _add_imports(
     nersemble.add_argument("folder", type=Path, metavar="DIR", help="folder of one participant")
     nersemble.add_argument("--sequence", required=True, metavar="S", help="name of the sequence")
     nersemble.add_argument(
-        "--fps", type=_rate, metavar="F", help="frame rate, e.g. 73 or 60000/1001 (default: the videos')"
+        "--fps", type=fraction, metavar="F", help="frame rate, e.g. 73 or 60000/1001 (default: the videos')"
     )
     nersemble.add_argument(
         "--calibrated-size",
@@ -124,16 +119,6 @@ def _add_storage(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--show", default="import", metavar="NAME", help="show name in the take (default: import)")
     parser.add_argument("--slate", default="footage", metavar="NAME", help="slate name in the take (default: footage)")
-
-
-def _rate(text: str) -> Fraction:
-    try:
-        value = Fraction(text)
-    except (ValueError, ZeroDivisionError):
-        value = Fraction(0)
-    if value <= 0:
-        raise argparse.ArgumentTypeError(f"{text}: must be a rate, for example 73 or 60000/1001")
-    return value
 
 
 def _say(args: argparse.Namespace, result: dict[str, Any], line: str) -> None:
@@ -235,17 +220,6 @@ def _verify(args: argparse.Namespace) -> int:
         more = f" (and {len(problems) - 1} more: --json)" if len(problems) > 1 else ""
         raise TakeError(f"{args.take} is not whole: {problems[0]}{more}; run: mien recover {args.take}")
     print(f"{args.take}: whole; {result.frames} frames in {result.sets} sets, {result.meshes} meshes")
-    return 0
-
-
-def _export(args: argparse.Namespace) -> int:
-    from streamer.progress import progress
-    from streamer.takes.export import export_take
-    from streamer.takes.reader import open_take
-
-    with open_take(args.take) as take, progress("exporting", quiet=args.json) as report:
-        result = export_take(take, args.format, args.out, channel=args.channel, force=args.force, on_progress=report)
-    _say(args, result, f"{args.out}: {result['frames']} meshes of {result['vertices']} vertices")
     return 0
 
 

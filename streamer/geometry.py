@@ -162,9 +162,9 @@ def rigid_from_points(
         (4, 4) rigid transform.
     """
     a, b = np.asarray(points_a, np.float64), np.asarray(points_b, np.float64)
-    share = np.full(len(a), 1 / len(a)) if weights is None else weights / weights.sum()
-    mean_a, mean_b = share @ a, share @ b
-    u, _, vt = np.linalg.svd(((b - mean_b) * share[:, None]).T @ (a - mean_a))
+    say = (np.ones(len(a)) if weights is None else np.asarray(weights, np.float64))[:, None]
+    mean_a, mean_b = (a * say).sum(0) / say.sum(), (b * say).sum(0) / say.sum()
+    u, _, vt = np.linalg.svd(((b - mean_b) * say).T @ (a - mean_a))
     sign = np.sign(np.linalg.det(u @ vt))
     b_from_a = np.eye(4)
     b_from_a[:3, :3] = u @ np.diag([1.0, 1.0, sign]) @ vt

@@ -13,7 +13,6 @@ recover    a killed or cut take becomes whole again
 verify     is it whole, and what is in it
 recorder   bus -> take
 replay     take -> bus
-export     meshes -> files of other programs
 """
 
 from streamer.takes.layout import TakeInfo, new_take_path

@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 
 from streamer.errors import TakeError
+from streamer.exports.export import export_take
+from streamer.exports.options import ExportOptions
 from streamer.takes import open_take
-from streamer.takes.export import export_take
+from streamer.takes.carve import carve
+from streamer.takes.stored import channel_of
 from streamer.types import Topology
 from tests.streamer.take_makers import START_NS, frame, mesh, open_writer, topology, write_take
 
@@ -40,6 +43,8 @@ def test_npz_holds_what_was_recorded(tmp_path: Path) -> None:
         "frames": 40,
         "vertices": 4,
         "triangles": 4,
+        "fps": 30.0,
+        "notes": [],
     }
     assert (len(seen), seen[-1]) == (40, (40, 40))
     with np.load(tmp_path / "deep" / "head.npz", allow_pickle=False) as data:
@@ -80,10 +85,10 @@ def test_nothing_is_overwritten_unless_asked(tmp_path: Path, format: str) -> Non
         with pytest.raises(TakeError, match=r"exists already; give --force"):
             export_take(take, format, out)  # type: ignore[arg-type]
         assert out.read_text() == "mine"
-        export_take(take, format, out, force=True)  # type: ignore[arg-type]
-        export_take(take, format, out, force=True)  # type: ignore[arg-type]
+        export_take(take, format, out, ExportOptions(force=True))  # type: ignore[arg-type]
+        export_take(take, format, out, ExportOptions(force=True))  # type: ignore[arg-type]
         other = "obj" if format == "npz" else "npz"
-        export_take(take, other, out, force=True)  # type: ignore[arg-type]
+        export_take(take, other, out, ExportOptions(force=True))  # type: ignore[arg-type]
     assert out.is_dir() == (other == "obj")
     assert sorted(item.name for item in tmp_path.iterdir()) == ["out", "take"]
 
@@ -91,7 +96,7 @@ def test_nothing_is_overwritten_unless_asked(tmp_path: Path, format: str) -> Non
 def _damage(path: Path) -> None:
     file = path / "main_0000.mcap"
     data = bytearray(file.read_bytes())
-    data[data.find(mesh(2).vertices.tobytes()) + 9] ^= 1
+    data[[item.offset + item.size for item in carve(file) if channel_of(item.parts) == "mesh"][2] - 9] ^= 1
     file.write_bytes(data)
 
 
@@ -146,5 +151,5 @@ def test_what_cannot_be_exported_leaves_nothing(
 
 
 def test_an_unknown_format_is_refused(tmp_path: Path) -> None:
-    with open_take(write_take(tmp_path / "take", 1)) as take, pytest.raises(TakeError, match="npz, obj"):
+    with open_take(write_take(tmp_path / "take", 1)) as take, pytest.raises(TakeError, match="npz, usd, abc, gltf"):
         export_take(take, "fbx", tmp_path / "out")  # type: ignore[arg-type]
