@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 EDITABLE := --quiet --no-deps --no-build-isolation --editable .
 
-.PHONY: help demo test check bench lock clean
+.PHONY: help demo test check consumers bench lock clean
 
 help:
 	@echo "make demo    simulated cameras -> meshes -> live view (installs what it needs, without torch)"
@@ -19,13 +19,17 @@ help:
 demo: $(VENV)/.live
 	$(BIN)/mien demo $(if $(SECONDS),--seconds $(SECONDS))
 
-test: check
+test: check consumers
 	$(BIN)/python -m pytest -n 2
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# What tests open files with, Blender for instance: installed where that is possible, else its tests are skipped.
+consumers: $(VENV)/.dev
+	@requirements/consumers.sh $(BIN)/python
 
 bench: $(VENV)/.dev
 	@mkdir -p $(OUT)

@@ -73,7 +73,7 @@ def export_take(
             return {"out": str(out), "format": format, **write_nersemble(fresh, take, options, on_progress)}
     # Shapes are found in the head's own axes and converted when they are written.
     shapes = options.morphs_of(format) != "none"
-    motion = Motion(take, options, METRES if shapes else preset, regular=format == "pc2")
+    motion = Motion(take, options, METRES if shapes else preset, regular=format in ("pc2", "mdd"))
     job = Job(motion, options, preset, on_progress, motion.notes())
     with placing(out, beside) as fresh:
         result = WRITERS[format](fresh, job)

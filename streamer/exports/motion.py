@@ -13,7 +13,8 @@ from streamer.exports.stabilise import Stabiliser
 from streamer.exports.timeline import Timeline, make_timeline
 from streamer.smoothing.one_euro import OneEuro, OneEuroParameters
 from streamer.smoothing.zero_phase import reach_s, smooth
-from streamer.takes.reader import MeshSequence, Take
+from streamer.takes.reader import Take
+from streamer.takes.sequences import MeshSequence
 from streamer.types import F32, MeshFrame, Topology
 
 Progress = Callable[[int, int], None]

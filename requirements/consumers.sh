@@ -1,0 +1,56 @@
+#!/bin/sh
+# Programs of others that open what Mien writes, for the tests: what is missing is installed where that is possible, else
+# named; the tests that need it then skip with the reason. Never fails. Called by `make test` with the Python as $1.
+set -u
+python=$1
+here=$(dirname "$0")
+venv=$(dirname "$(dirname "$python")")
+bpy=4.5.15 # Blender as a Python module: for Python 3.11 only, 350 MB to load, 950 MB on disk, about a minute
+
+missing() { echo "consumers: $1; tests that need it are skipped" >&2; }
+
+# Installs Debian packages; fails where that is not possible.
+debian() {
+    command -v apt-get >/dev/null 2>&1 && [ "$(id -u)" = 0 ] || return 1
+    apt-get update -qq >/dev/null 2>&1
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null 2>&1
+}
+
+blender_works() {
+    "$venv/bpy/bin/python" -c "import bpy, sys; sys.exit(bpy.app.version_string.split()[0] != '$bpy')" >/dev/null 2>&1
+}
+
+blender() {
+    [ -n "${MIEN_BPY_PYTHON:-}" ] && return
+    blender_works && return
+    if ! "$python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))'; then
+        missing "Blender (bpy $bpy) needs Python 3.11"
+        return
+    fi
+    echo "installing Blender $bpy into $venv/bpy"
+    "$python" -m venv --clear "$venv/bpy" &&
+        "$venv/bpy/bin/python" -m pip --disable-pip-version-check install --quiet "bpy==$bpy" >/dev/null 2>&1 || {
+        rm -rf "$venv/bpy"
+        missing "Blender (bpy $bpy) could not be installed"
+        return
+    }
+    blender_works && return
+    debian libgl1 libice6 libsm6 libx11-6 libxext6 libxfixes3 libxi6 libxkbcommon0 libxrender1 libxxf86vm1
+    blender_works || missing "Blender (bpy $bpy) is installed and does not start; it wants libsm6 libxi6 libxkbcommon0"
+}
+
+node_packages() {
+    if ! command -v npm >/dev/null 2>&1; then
+        missing "node and npm are not installed (glTF validator, three.js)"
+        return
+    fi
+    cmp -s "$here/node/package-lock.json" "$venv/node/package-lock.json" && [ -d "$venv/node/node_modules" ] && return
+    mkdir -p "$venv/node" && cp "$here/node/package.json" "$here/node/package-lock.json" "$venv/node/"
+    (cd "$venv/node" && npm ci --silent --no-audit --no-fund >/dev/null 2>&1) && return
+    rm -rf "$venv/node"
+    missing "the packages of $here/node/package.json could not be installed"
+}
+
+blender
+node_packages
+exit 0
