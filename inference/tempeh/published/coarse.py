@@ -18,8 +18,8 @@ from inference.tempeh.published.sizes import PublishedSizes
 from inference.tempeh.published.v2v import V2V
 from inference.tempeh.published.volumes import ViewTensors, base_grid, fused_volume
 
-ATTEND_CHUNK = 256
-"""Vertices whose heat maps exist at one time: 34 MB at full size."""
+ATTEND_CHUNK = 128
+"""Vertices whose heat maps exist at one time: 17 MB at full size."""
 FEATURE_CHUNK = 4
 """Pictures that pass the 2D net at one time outside training, which bounds its memory."""
 
