@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from streamer.arguments import add_verb, fraction, not_negative, picture_size, positive
-from streamer.errors import TakeError
+from streamer.errors import ConfigError, TakeError
 
 if TYPE_CHECKING:
     from streamer.imports.footage import Storage
@@ -22,12 +22,17 @@ def add_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]", comm
         verbs: where verbs are added.
         common: parent parser with --config, --set and --json.
     """
+    from streamer.take_cli import add_take_verbs
+
     add = partial(add_verb, common=common)
     record = add(verbs, "record", _record, "record every channel of the bus into a take", "mien record --seconds 60")
     record.add_argument("--out", type=Path, metavar="TAKE", help="folder of the take (default: next of show and slate)")
     record.add_argument("--seconds", type=positive, metavar="N", help="stop after this long (default: at Ctrl-C)")
     record.add_argument("--show", metavar="NAME", help="show (default: record.show)")
     record.add_argument("--slate", metavar="NAME", help="slate (default: record.slate)")
+    record.add_argument("--armed", action="store_true", help="wait for commands (mien take start), until Ctrl-C")
+    record.add_argument("--start", action="store_true", help="with --armed: begin the first take at once")
+    add_take_verbs(verbs, common, _say)
 
     replay = add(
         verbs, "replay", _replay, "publish a take on the bus, as a node would", "mien replay takes/demo/slate_T001"
@@ -130,11 +135,22 @@ def _record(args: argparse.Namespace) -> int:
 
     from streamer.processes import Stop
     from streamer.takes.layout import read_info
-    from streamer.takes.recorder import run_record
+    from streamer.takes.recorder import run_armed, run_record
 
+    if args.armed and (args.out is not None or args.seconds is not None):
+        raise ConfigError("--armed goes on from take to take; --out and --seconds are for one: leave them away")
+    if args.start and not args.armed:
+        raise ConfigError("--start is for --armed; without it a take begins at once anyway")
     settings = args.load()
     names = {key: value for key in ("show", "slate") if (value := getattr(args, key)) is not None}
     record = replace(settings.record, **names)
+    if args.armed:
+        with Stop() as stop:
+            takes = run_armed(
+                record, settings.bus, settings.sync, stop=stop, start=args.start, config_text=settings.text
+            )
+        _say(args, {"takes": [str(path) for path in takes]}, f"{len(takes)} takes: {', '.join(map(str, takes))}")
+        return 0
     with Stop() as stop:
         path = run_record(
             record,

@@ -41,6 +41,8 @@ class BusConfig:
     """TCP port of the recorder (its health)."""
     demo_port: int = field(default=PORTS["demo"], metadata=limits(1, 65535))
     """TCP port of the supervisor (its health)."""
+    control_port: int = field(default=5721, metadata=limits(0, 65535))
+    """TCP port at which the recorder takes commands (`mien take start`); 0: none."""
     nodes: tuple[str, ...] = ()
     """Endpoints of camera hosts, `tcp://host:port`; empty: the local node."""
     infer: str = ""
@@ -91,6 +93,16 @@ class RecordConfig:
     """Period of fdatasync, done by a helper thread."""
     queue_mb: float = field(default=256.0, metadata=limits(1, 65536))
     """Memory for messages that wait for the disk; what does not fit is counted and named."""
+    preroll_s: float = field(default=2.0, metadata=limits(0, 60))
+    """An armed recorder keeps this much in memory; a take begins with it. Half of `queue_mb` at most."""
+    timecode: Literal["system", "ltc", "none"] = "system"
+    """Where timecode comes from: time of day of this machine, LTC on the audio input, or nowhere."""
+    timecode_rate: str = "30"
+    """Frames per second of timecode, exact: `25`, `30000/1001`."""
+    drop_frame: bool = False
+    """Drop-frame counting, at 30000/1001 and 60000/1001 only."""
+    osc_port: int = field(default=0, metadata=limits(0, 65535))
+    """UDP port on loopback for OSC commands (`/RecordStart`); 0: none."""
     meshes: Literal["quantised", "lossless"] = "quantised"
     """How vertices are kept: on a grid of 9.8 um (within 0.005 mm, a sixth of the size), or every bit of the floats."""
     min_free_gb: float = field(default=1.0, metadata=limits(0, 1e6))

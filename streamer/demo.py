@@ -76,7 +76,7 @@ def run_demo(settings: DemoSettings, options: DemoOptions, *, say: Say) -> dict[
     config = ["--config", str(out / "config.toml"), "--set", "bus.nodes=[]", "--set", "bus.infer=''"]
     for key in ("node_port", "infer_port", "record_port", "demo_port"):
         config += ["--set", f"bus.{key}={getattr(bus, key)}"]
-    config += ["--set", f"view.web_port={web_port}"]
+    config += ["--set", f"view.web_port={web_port}", "--set", "bus.control_port=0"]  # one take, from start to end
     if not settings.inference.threads:  # the simulated cameras need the other half of the machine
         config += ["--set", f"inference.threads={max(1, len(os.sched_getaffinity(0)) // 2)}"]
     seconds = options.seconds or (HEADLESS_SECONDS if options.headless else None)

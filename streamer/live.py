@@ -219,7 +219,7 @@ def run_live(settings: LiveSettings, options: LiveOptions, *, say: Say) -> dict[
         path = Path(folder) / "config.toml"
         path.write_text(settings.text, "utf-8")
         view = view_arguments(settings.view.web_port, web=options.web, say=say) if options.view else None
-        specs = plan(settings.bus, ("--config", str(path)), record=() if options.record else None, view=view)
+        specs = plan(settings.bus, ("--config", str(path)), record=("--armed", "--start") if options.record else None, view=view)
         if not specs:
             raise ProcessError("nothing to run here: bus.nodes and bus.infer name other machines; run mien view")
         names = tuple(spec.name for spec in specs if spec.beats)

@@ -53,11 +53,16 @@ def infer_endpoint(bus: BusConfig) -> str:
 
 def ring_slots_for(bus: BusConfig) -> int:
     """Return the slots per camera of a node's Publisher: none beyond loopback, where descriptors mean nothing."""
-    host, _ = _parse(endpoint_for(bus, "node"))
-    return bus.ring_slots if bus.shared_memory and _is_loopback(host) else 0
+    host, _ = parse_endpoint(endpoint_for(bus, "node"))
+    return bus.ring_slots if bus.shared_memory and is_loopback(host) else 0
 
 
-def _parse(endpoint: str) -> tuple[str, int]:
+def parse_endpoint(endpoint: str) -> tuple[str, int]:
+    """Return host and port of `tcp://HOST:PORT`.
+
+    Raises:
+        TransportError: it is none.
+    """
     match = _ENDPOINT.fullmatch(endpoint)
     port = 0 if match is None or match[2] == "*" else int(match[2])
     if match is None or port > 65535:
@@ -65,7 +70,8 @@ def _parse(endpoint: str) -> tuple[str, int]:
     return "127.0.0.1" if match[1] == "localhost" else match[1], port
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether an address can be reached from this machine only."""
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
@@ -99,13 +105,13 @@ class Publisher:
 
     def __init__(self, endpoint: str, *, ring_slots: int = 0, keys_dir: str = "", depth: int = DEPTH) -> None:
         """Bind."""
-        host, port = _parse(endpoint)
-        if not _is_loopback(host) and not keys_dir:
+        host, port = parse_endpoint(endpoint)
+        if not is_loopback(host) and not keys_dir:
             raise TransportError(
                 f"refusing to bind {endpoint} without keys: anybody on the network could watch. Set bus.keys_dir to a "
                 "folder of CURVE keys, or bus.host to 127.0.0.1"
             )
-        if not _is_loopback(host) and ring_slots:
+        if not is_loopback(host) and ring_slots:
             raise TransportError(
                 f"{endpoint} can be reached from other hosts, which have no shared memory with this one; "
                 "set bus.shared_memory=false"
@@ -133,7 +139,7 @@ class Publisher:
             self._socket.bind(f"tcp://{host}:{port}")
         except zmq.ZMQError as error:
             self.close()
-            raise _bind_error(endpoint, port, error) from error
+            raise bind_error(endpoint, port, error) from error
         if ring_slots:
             remove_stale_segments()
         self.endpoint = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
@@ -198,7 +204,8 @@ class Publisher:
         self.close()
 
 
-def _bind_error(endpoint: str, port: int, error: zmq.ZMQError) -> TransportError:
+def bind_error(endpoint: str, port: int, error: zmq.ZMQError) -> TransportError:
+    """Return the error for an address that could not be bound."""
     if error.errno == zmq.EADDRINUSE:
         return TransportError(
             f"port {port} is in use ({endpoint}): another program has it. Stop that one "
@@ -228,7 +235,7 @@ class Subscriber:
     ) -> None:
         """Connect and subscribe."""
         topics = [topic(channel) for channel in channels]
-        addresses = [_parse(endpoint) for endpoint in endpoints]
+        addresses = [parse_endpoint(endpoint) for endpoint in endpoints]
         if not addresses or not topics:
             raise TransportError("a subscriber needs at least one endpoint and one channel; see [bus] in config.toml")
         client = load_client(Path(keys_dir)) if keys_dir else None

@@ -2,6 +2,7 @@
 
 import os
 import threading
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -119,11 +120,38 @@ class Syncer:
                     return
 
 
+def crc_of(path: Path) -> int:
+    """Return the CRC-32 of a file of any size.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    checksum = 0
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            checksum = zlib.crc32(block, checksum)
+    return checksum
+
+
 def sync_folder(folder: Path) -> None:
     """Make the names in a folder durable (files created, renamed, removed)."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def append_line(path: Path, line: str) -> None:
+    """Append a line of text to a file and wait until the medium has it.
+
+    Raises:
+        OSError: no space or no permission.
+    """
+    fd = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o644)
+    try:
+        os.write(fd, (line + "\n").encode())
+        os.fdatasync(fd)
     finally:
         os.close(fd)
 

@@ -5,6 +5,8 @@
     calibration.toml     the cameras as they were
     config.toml          the effective configuration as it was
     <recorder>_<nnnn>.mcap   rolled files, the messages themselves
+    journal.jsonl        markers, each written when it was set
+    layers/<name>/       the same pictures through another model: takes of their own
 """
 
 import dataclasses
@@ -15,21 +17,30 @@ import re
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from streamer.config import RecordConfig
 from streamer.errors import ConfigError, TakeError
 from streamer.takes.disk import RESERVE_NAME, replace_file
 
-SCHEMA = 1
+SCHEMA = 2
+READABLE = (1, 2)
+"""Schemas that are read; what an older one does not know has its default."""
 TAKE_JSON = "take.json"
 CALIBRATION = "calibration.toml"
 CONFIG = "config.toml"
 LOCK = ".lock"
+JOURNAL = "journal.jsonl"
+LAYERS = "layers"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 State = Literal["recording", "closed", "recovered"]
+
+
+class OtherSchema(TakeError):
+    """A take of a schema that this Mien does not read: whole perhaps, but not ours to judge or repair."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +55,46 @@ class FileInfo:
     """Messages in it."""
     indexed: bool = True
     """Whether it ends with an index; a file that met a full disk may have none and is then read by scanning."""
+
+
+@dataclass(frozen=True, slots=True)
+class Marker:
+    """A moment that somebody pointed at."""
+
+    time_ns: int
+    """When it was set, CLOCK_REALTIME of the recorder, ns."""
+    frame_id: int
+    """Newest rig frame id at that time; -1 if there was none."""
+    text: str
+    """What it says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Anchor:
+    """Ties timecode to time: every other label of the take follows from it."""
+
+    source: Literal["system", "ltc"]
+    """Where the label comes from."""
+    text: str
+    """SMPTE label, `HH:MM:SS:FF`."""
+    rate: str
+    """Frames per second, exact: `30000/1001`."""
+    drop_frame: bool
+    """Drop-frame counting."""
+    time_ns: int
+    """When the label began, ns, on the clock of the frames' exposure times."""
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What is said of a take when it begins, besides its names."""
+
+    unique_id: str = ""
+    """A UUID; empty: made from the content, so that equal takes made offline are equal files."""
+    notes: str = ""
+    """What the operator wrote down."""
+    timecode: Anchor | None = None
+    """How timecode runs in this take, if it does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +124,15 @@ class TakeInfo:
     stopped: str = ""
     """Why the recorder stopped by itself, empty if it was told to."""
     checksums: Mapping[str, int] = field(default_factory=dict)
-    """CRC-32 of calibration.toml and config.toml."""
+    """CRC-32 of calibration.toml, config.toml and whatever else lies here that is no MCAP file."""
+    unique_id: str = ""
+    """Tells this take from every other one in the world (a UUID); empty in takes of schema 1."""
+    notes: str = ""
+    """What the operator wrote down."""
+    markers: tuple[Marker, ...] = ()
+    """In order of time."""
+    timecode: Anchor | None = None
+    """How timecode runs in this take, if it does."""
 
 
 def check_name(kind: str, name: str) -> str:
@@ -103,6 +162,16 @@ def new_take_path(record: RecordConfig) -> Path:
     return folder / f"{slate}_T{max(taken, default=0) + 1:03d}"
 
 
+def numbered_path(record: RecordConfig, take: int) -> Path:
+    """Return `<directory>/<show>/<slate>_T<nnn>` with this number; nothing is created.
+
+    Raises:
+        ConfigError: show or slate cannot be a folder name.
+    """
+    show, slate = check_name("record.show", record.show), check_name("record.slate", record.slate)
+    return Path(record.directory) / show / f"{slate}_T{take:03d}"
+
+
 def take_number(path: Path) -> int:
     """Return the number in a name `<slate>_T<nnn>`, 1 for folders of another name."""
     match = re.search(r"_T(\d+)$", path.name)
@@ -123,7 +192,8 @@ def read_info(path: Path) -> TakeInfo:
     """Read take.json.
 
     Raises:
-        TakeError: there is none, it is damaged, or of another schema.
+        OtherSchema: it is of a schema that this Mien does not know.
+        TakeError: there is none, or it is damaged.
     """
     file = path / TAKE_JSON
     try:
@@ -134,25 +204,57 @@ def read_info(path: Path) -> TakeInfo:
     except (ValueError, OSError) as error:
         raise TakeError(f"{file}: cannot be read ({error}); run: mien recover {path}") from error
     schema = body.pop("schema", None) if isinstance(body, dict) else None
-    if schema != SCHEMA:
-        raise TakeError(f"{file}: schema = {schema!r}, this Mien reads {SCHEMA}; use the version of Mien that wrote it")
-    if body.pop("checksum", None) != _checksum({"schema": SCHEMA, **body}):
+    if type(schema) is not int:
+        raise TakeError(f"{file}: is damaged, it tells no schema; run: mien recover {path}")
+    if schema not in READABLE:
+        raise OtherSchema(
+            f"{file}: schema = {schema}, this Mien reads {' and '.join(map(str, READABLE))}; use the version of Mien "
+            "that wrote it"
+        )
+    if body.pop("checksum", None) != _checksum({"schema": schema, **body}):
         raise TakeError(f"{file}: its checksum does not match, it was changed or damaged; run: mien recover {path}")
+    hints = {key: kind for key, kind in get_type_hints(TakeInfo).items() if key in body or schema == SCHEMA}
     try:
-        values = {key: _convert(kind, body.pop(key)) for key, kind in get_type_hints(TakeInfo).items()}
+        info = TakeInfo(**{key: _convert(kind, body.pop(key)) for key, kind in hints.items()})
     except (KeyError, TypeError, ValueError) as error:
         raise TakeError(f"{file}: missing or wrong value {error}; run: mien recover {path}") from error
-    return TakeInfo(**values)
+    for name in (*(item.name for item in info.files), *info.checksums):
+        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+            raise TakeError(f"{file}: names {name!r}, which is not in the take; it was not written by Mien")
+    return info
+
+
+def read_journal(path: Path) -> tuple[Marker, ...]:
+    """Return the markers that were set while a take was recorded; a line that was torn is left out."""
+    markers = []
+    try:
+        lines = (path / JOURNAL).read_text("utf-8", "replace").splitlines()
+    except FileNotFoundError:
+        return ()
+    for line in lines:
+        try:
+            markers.append(_convert(Marker, json.loads(line)))
+        except (ValueError, TypeError):
+            continue
+    return tuple(markers)
 
 
 def _convert(kind: Any, value: Any) -> Any:
-    if get_origin(kind) is Literal:
-        if value not in get_args(kind):
+    origin, args = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        if value not in args:
             raise ValueError(repr(value))
         return value
-    if get_origin(kind) is tuple:
-        return tuple(FileInfo(**item) for item in value)
-    wanted = dict if get_origin(kind) is not None else kind
+    if origin is tuple:
+        return tuple(_convert(args[0], item) for item in value)
+    if origin is UnionType:
+        return None if value is None else _convert(args[0], value)
+    if dataclasses.is_dataclass(kind):
+        hints = get_type_hints(kind)
+        if type(value) is not dict or value.keys() != hints.keys():
+            raise TypeError(repr(value))
+        return kind(**{key: _convert(hint, value[key]) for key, hint in hints.items()})  # type: ignore[operator]
+    wanted = dict if origin is not None else kind
     if type(value) is not wanted:
         raise TypeError(repr(value))
     return value

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from types import TracebackType
-from typing import Self, overload
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,61 +15,16 @@ from streamer.calibration import calibration_from_text
 from streamer.channels import CHANNELS
 from streamer.config import SyncConfig
 from streamer.errors import CalibrationError, TakeError, WireError
-from streamer.takes import sets
+from streamer.takes import sets as match
 from streamer.takes.index import ENTRY, Entries, TakeFile
-from streamer.takes.layout import CALIBRATION, CONFIG, TakeInfo, read_info
+from streamer.takes.layout import CALIBRATION, CONFIG, LAYERS, TAKE_JSON, TakeInfo, read_info
 from streamer.takes.mesh_codec import Base, read_base
+from streamer.takes.sequences import MeshSequence, SetSequence
 from streamer.takes.stored import BASES_KEPT, VERTICES, channel_of, found, unpack
-from streamer.types import Calibration, Frame, FrameSet, MeshFrame, Topology
+from streamer.types import Calibration, Frame, FrameSet, Topology
 from streamer.wire import Message, decode
 
 FRAME = "frame/"
-
-
-class MeshSequence(Sequence[MeshFrame]):
-    """The meshes of one channel in order of frame id, each read when it is asked for."""
-
-    def __init__(self, take: "Take", entries: Entries, keys: NDArray[np.int64]) -> None:
-        """Order the meshes.
-
-        Args:
-            take: where they are.
-            entries: (F,) their entries.
-            keys: (F, 2) their frame ids and times.
-        """
-        order = np.lexsort((np.arange(len(keys)), keys[:, 0]))
-        self._take, self._entries = take, entries[order]
-        self.frame_ids: NDArray[np.int64] = keys[order, 0]
-        """(F,) frame ids, rising."""
-        self.times_ns: NDArray[np.int64] = keys[order, 1]
-        """(F,) exposure times, ns."""
-
-    def __len__(self) -> int:
-        """Return the number of meshes."""
-        return len(self._entries)
-
-    @overload
-    def __getitem__(self, index: int) -> MeshFrame: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[MeshFrame]: ...
-
-    def __getitem__(self, index: int | slice) -> MeshFrame | list[MeshFrame]:
-        """Read a mesh, or several.
-
-        Raises:
-            TakeError: it is damaged.
-            IndexError: there are not so many.
-        """
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        message = self._take.read(self._entries[index])
-        if not isinstance(message, MeshFrame):
-            raise TakeError(
-                f"{self._take.path}: a mesh channel holds a {type(message).__name__}; run: "
-                f"mien verify {self._take.path}"
-            )
-        return message
 
 
 class Take:
@@ -119,6 +74,62 @@ class Take:
     def frame_count(self) -> int:
         """Number of frames of all cameras."""
         return sum(len(entries) for topic, entries in self.topics.items() if topic.startswith(FRAME))
+
+    @cached_property
+    def _span_ns(self) -> tuple[int, int]:
+        timed = [name for name in self.topics if name.startswith(FRAME) or name in ("mesh", "truth")]
+        times = [self.keys(name)[:, 1] for name in timed]
+        if not sum(map(len, times)):
+            raise TakeError(f"{self.path} holds neither frames nor meshes")
+        return int(min(column.min() for column in times)), int(max(column.max() for column in times))
+
+    @property
+    def first_ns(self) -> int:
+        """Earliest exposure time, ns.
+
+        Raises:
+            TakeError: there are neither frames nor meshes.
+        """
+        return self._span_ns[0]
+
+    @property
+    def last_ns(self) -> int:
+        """Latest exposure time, ns; raises as `first_ns`."""
+        return self._span_ns[1]
+
+    def time_of_frame(self, frame_id: int) -> int:
+        """Return the earliest exposure time with a rig frame id, ns.
+
+        Raises:
+            TakeError: there is no such frame id.
+        """
+        timed = [name for name in self.topics if name.startswith(FRAME) or name in ("mesh", "truth")]
+        times = [keys[keys[:, 0] == frame_id, 1] for keys in map(self.keys, timed)]
+        found = np.concatenate([np.empty(0, np.int64), *times])
+        if not len(found):
+            raise TakeError(f"{self.path} has no frame id {frame_id}")
+        return int(found.min())
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of the layers: the same moments through other models, or mattes and depth of an import."""
+        folder = self.path / LAYERS
+        return tuple(sorted(p.name for p in folder.glob("*") if (p / TAKE_JSON).exists() and p.name[0] != "."))
+
+    def layer(self, name: str) -> "Take":
+        """Open a layer. It is a take of its own, with its own calibration, configuration and topologies.
+
+        Raises:
+            TakeError: no such layer, or it cannot be read.
+        """
+        if name not in self.layers:
+            raise TakeError(f"{self.path} has no layer {name!r}; it has {', '.join(self.layers) or 'none'}")
+        return Take(self.path / LAYERS / name)
+
+    @cached_property
+    def sets(self) -> SetSequence:
+        """The frame sets, as the take itself matches: by index, time or timecode, read when asked for."""
+        return SetSequence(self, self._table())
 
     @property
     def mesh_count(self) -> int:
@@ -214,16 +225,16 @@ class Take:
             TakeError: a frame is damaged, or a camera with policy `stop` is missing.
         """
         config = sync or self.sync
-        yield from sets.frame_sets(self._table(), self.calibration.ids, config, self.frame)
+        yield from match.frame_sets(self._table(), self.calibration.ids, config, self.frame)
 
     def count_sets(self) -> int:
         """Number of frame sets, as the take itself matches; no picture is read."""
-        return len(sets.match_frames(self._table(), self.sync))
+        return len(match.match_frames(self._table(), self.sync))
 
     @property
     def sync(self) -> SyncConfig:
         """How this take says its frames become sets."""
-        return sets.default_sync(self.info.match, self.info.tolerance_us)
+        return match.default_sync(self.info.match, self.info.tolerance_us)
 
     def meshes(self, channel: str = "mesh") -> MeshSequence:
         """Return the meshes of a channel (`mesh`, `truth`), ordered by frame id, read when asked for.

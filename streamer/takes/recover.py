@@ -12,15 +12,18 @@ from streamer.calibration import calibration_from_text, calibration_to_text
 from streamer.config import SyncConfig
 from streamer.errors import CalibrationError, TakeError, WireError
 from streamer.takes.carve import Found, carve
-from streamer.takes.disk import AppendFile, replace_file, sync_folder
+from streamer.takes.disk import AppendFile, crc_of, replace_file, sync_folder
 from streamer.takes.index import TakeFile
 from streamer.takes.layout import (
     CALIBRATION,
     CONFIG,
+    JOURNAL,
     FileInfo,
+    OtherSchema,
     TakeInfo,
     TakeLock,
     read_info,
+    read_journal,
     sweep,
     take_number,
     write_info,
@@ -85,9 +88,9 @@ def _is_whole(path: Path) -> bool:
     """Whether there is nothing to do; a take that was not closed is not read for that."""
     try:
         state = read_info(path).state
-    except TakeError as error:
-        if "schema" in str(error):
-            raise
+    except OtherSchema:
+        raise
+    except TakeError:
         return False
     return state != "recording" and verify_take(path).ok
 
@@ -95,9 +98,9 @@ def _is_whole(path: Path) -> bool:
 def _repair(path: Path, on_progress: Progress | None) -> None:
     try:
         old: TakeInfo | None = read_info(path)
-    except TakeError as error:
-        if "schema" in str(error):
-            raise
+    except OtherSchema:
+        raise
+    except TakeError:
         old = None
     named = {file.name: file for file in old.files} if old else {}
     files = sorted(path.glob("*.mcap"))
@@ -117,15 +120,18 @@ def _repair(path: Path, on_progress: Progress | None) -> None:
         lost["file"] += 1
         lost["message"] += named[name].messages
     _restore_texts(path, old, [item.calibration for item in salvaged if item.calibration is not None], lost)
+    old = old or _guess(path)
     info = replace(
-        old or _guess(path),
+        old,
         state="recovered",
         files=tuple(item.file for item in salvaged),
         messages=dict(sorted(messages.items())),
         lost={kind: count for kind, count in sorted(lost.items()) if count},
-        checksums={name: zlib.crc32((path / name).read_bytes()) for name in (CALIBRATION, CONFIG)},
+        checksums={name: crc_of(path / name) for name in (CALIBRATION, CONFIG)},
+        markers=old.markers or read_journal(path),
     )
     write_info(path, info)
+    (path / JOURNAL).unlink(missing_ok=True)
 
 
 def _salvage(file: Path, known: FileInfo | None) -> _Salvage:

@@ -15,7 +15,8 @@ from mcap.opcode import Opcode
 from streamer.errors import TakeError, WireError
 from streamer.takes import sets
 from streamer.takes.carve import Broken, Found, carve
-from streamer.takes.layout import CALIBRATION, CONFIG, FileInfo, TakeInfo, read_info
+from streamer.takes.disk import crc_of
+from streamer.takes.layout import CALIBRATION, CONFIG, TAKE_JSON, FileInfo, OtherSchema, TakeInfo, read_info
 from streamer.takes.mcap_file import FOOTER, MCAP_MAGIC
 from streamer.takes.reader import Take
 from streamer.takes.stored import Unpacker
@@ -110,6 +111,8 @@ def verify_take(path: Path, on_progress: Progress | None = None) -> Report:
     """
     if not path.is_dir():
         raise TakeError(f"{path}: no such folder")
+    if not any(path.glob("*.mcap")) and not (path / TAKE_JSON).exists():
+        raise TakeError(f"{path} is not a take: it holds neither {TAKE_JSON} nor an .mcap file")
     info, missing, damaged = _read_info(path)
     names = [file.name for file in info.files] if info else []
     extra = [file for file in sorted(path.glob("*.mcap")) if file.name not in names]
@@ -126,8 +129,8 @@ def verify_take(path: Path, on_progress: Progress | None = None) -> Report:
         if on_progress is not None:
             on_progress(done, total)
     if info is not None:
-        for name in (CALIBRATION, CONFIG):
-            absent, broken = _check_text(path / name, info.checksums.get(name))
+        for name in sorted({CALIBRATION, CONFIG, *info.checksums}):
+            absent, broken = _check_text(path, name, info.checksums.get(name))
             missing += absent
             damaged += broken
     if info is None or missing or damaged:
@@ -138,10 +141,10 @@ def verify_take(path: Path, on_progress: Progress | None = None) -> Report:
 def _read_info(path: Path) -> tuple[TakeInfo | None, list[str], list[str]]:
     try:
         info = read_info(path)
+    except OtherSchema:
+        raise
     except TakeError as error:
-        if "schema" in str(error):
-            raise
-        return None, [], [str(error)]
+        return None, [], [str(error).partition("; run: mien recover")[0]]
     if info.state == "recording":
         return info, ["the end of the recording: its recorder still runs or was killed"], []
     return info, [], []
@@ -158,10 +161,11 @@ def _check_named(path: Path, file: FileInfo) -> tuple[list[str], list[str]]:
     return [], damaged
 
 
-def _check_text(file: Path, checksum: int | None) -> tuple[list[str], list[str]]:
-    if not file.is_file():
-        return [file.name], []
-    return [], [] if zlib.crc32(file.read_bytes()) == checksum else [f"{file.name}: changed since the take was closed"]
+def _check_text(path: Path, name: str, checksum: int | None) -> tuple[list[str], list[str]]:
+    if not (path / name).is_file():
+        return [name], []
+    whole = crc_of(path / name) == checksum
+    return [], [] if whole else [f"{name}: changed since the take was closed"]
 
 
 def _count(path: Path, info: TakeInfo) -> Report:

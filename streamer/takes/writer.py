@@ -1,6 +1,9 @@
 """Messages -> take. What is on disk depends on the messages alone, never on clocks: offline takes are reproducible."""
 
+import dataclasses
+import json
 import shutil
+import uuid
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -12,14 +15,29 @@ from streamer.calibration import calibration_to_text
 from streamer.channels import CHANNELS
 from streamer.config import RecordConfig, SyncConfig
 from streamer.errors import TakeError
-from streamer.takes.disk import AppendFile, replace_file, sync_folder
+from streamer.takes.disk import AppendFile, append_line, replace_file, sync_folder
 from streamer.takes.framing import Buffer, Message, keys_of
-from streamer.takes.layout import CALIBRATION, CONFIG, TakeInfo, TakeLock, check_name, read_info, sweep, write_info
+from streamer.takes.layout import (
+    CALIBRATION,
+    CONFIG,
+    JOURNAL,
+    About,
+    Marker,
+    TakeInfo,
+    TakeLock,
+    check_name,
+    read_info,
+    sweep,
+    write_info,
+)
 from streamer.takes.mcap_file import Topic
 from streamer.takes.rolling import OpenFile, RollingFiles
 from streamer.takes.stored import Packer
 from streamer.types import Calibration, Frame, Topology
 from streamer.wire import encode
+
+NAMESPACE = uuid.UUID("6f1c0a52-8f0e-5d0c-9a51-0d7a6f0f5b2e")
+"""Of the identities of takes that were made offline."""
 
 
 def topic_of(channel: str, message: Message) -> Topic:
@@ -58,6 +76,7 @@ class TakeWriter:
         take: int,
         record: RecordConfig | None = None,
         sync: SyncConfig | None = None,
+        about: About | None = None,
         name: str = "main",
         open_file: OpenFile = AppendFile,
     ) -> None:
@@ -72,6 +91,7 @@ class TakeWriter:
             take: take number, from 1.
             record: sizes and periods.
             sync: how frames become sets; by frame id if None.
+            about: identity, notes and timecode.
             name: of the recorder, the stem of its files.
             open_file: makes the files; for disks of another kind.
 
@@ -79,7 +99,7 @@ class TakeWriter:
             TakeError: the folder exists, or cannot be written.
             ConfigError: show or slate cannot be folder names.
         """
-        self.path, sync = path, sync or SyncConfig()
+        self.path, sync, about = path, sync or SyncConfig(), about or About()
         check_name("recorder name", name)
         texts = {CALIBRATION: calibration_to_text(calibration).encode(), CONFIG: config_text.encode()}
         self._info = TakeInfo(
@@ -90,23 +110,31 @@ class TakeWriter:
             match=sync.match,
             tolerance_us=sync.tolerance_us,
             checksums={file: zlib.crc32(text) for file, text in texts.items()},
+            **dataclasses.asdict(about) | {"timecode": about.timecode},
         )
         self._calibration: Calibration | None = calibration  # until it is stored
         self._messages, self._drops = dict[str, int](), dict[str, dict[str, int]]()
         self._states: dict[tuple[str, str], tuple[Message, list[bytes]]] = {}
+        self._markers: list[Marker] = []
         self._packer, self._closed = Packer(lossless=(record or RecordConfig()).meshes == "lossless"), False
         _make_folder(path)
         self._lock = TakeLock(path)
+        self._files = self._begin_files(texts, name, record or RecordConfig(), open_file)
+
+    def _begin_files(
+        self, texts: Mapping[str, bytes], name: str, record: RecordConfig, open_file: OpenFile
+    ) -> RollingFiles:
         try:
             for file, text in texts.items():
-                replace_file(path / file, text)
-            write_info(path, self._info)
-            self._files = RollingFiles(path, name, record or RecordConfig(), open_file)
-            sync_folder(path.parent)
+                replace_file(self.path / file, text)
+            write_info(self.path, self._info)
+            files = RollingFiles(self.path, name, record, open_file)
+            sync_folder(self.path.parent)
         except OSError as error:
             self._lock.release()
-            shutil.rmtree(path)
-            raise TakeError(f"{path}: cannot begin a take: {error.strerror}; free space") from error
+            shutil.rmtree(self.path)
+            raise TakeError(f"{self.path}: cannot begin a take: {error.strerror}; free space") from error
+        return files
 
     @property
     def messages(self) -> Mapping[str, int]:
@@ -161,6 +189,20 @@ class TakeWriter:
             self._files.flush()
         except OSError as error:
             self._rescue(error)
+
+    def mark(self, marker: Marker) -> None:
+        """Set a marker; it is on the disk when this returns. May be called from another thread than the others.
+
+        Raises:
+            TakeError: the take is closed, or the disk is full; in that case it stands in take.json all the same.
+        """
+        if self._closed:
+            raise TakeError(f"{self.path}: the take is closed")
+        self._markers.append(marker)
+        try:
+            append_line(self.path / JOURNAL, json.dumps(dataclasses.asdict(marker)))
+        except OSError as error:
+            raise TakeError(f"{self.path / JOURNAL}: the marker is in memory only: {error.strerror}") from error
 
     def count_drop(self, topic: str, reason: str, count: int = 1) -> None:
         """Enter messages that are not in this take into its ledger."""
@@ -240,8 +282,12 @@ class TakeWriter:
             messages=dict(sorted(self._messages.items())),
             drops=self._drops,
             stopped=stopped,
+            markers=tuple(sorted(self._markers, key=lambda marker: marker.time_ns)),
         )
+        if not closed.unique_id:
+            closed = replace(closed, unique_id=str(uuid.uuid5(NAMESPACE, repr(closed))))
         write_info(self.path, closed)
+        (self.path / JOURNAL).unlink(missing_ok=True)
         self._end()
 
     def _end(self) -> None:

@@ -25,7 +25,7 @@ PLANTED = {
     "The viewer never reaches torch, by any way": ("renderer/viewer/layout.py", "import torch"),
     "openvino is imported in one file": ("inference/config.py", "import openvino"),
     "pycuda and cuda-bindings are imported in one file": ("inference/config.py", "import pycuda"),
-    "zmq is known to the transport and its keys only": ("rig/node.py", "import zmq"),
+    "zmq is known to the transport, its keys and commands only": ("rig/node.py", "import zmq"),
     "websockets is imported in one file": ("streamer/gateway/serve.py", "import websockets"),
 }
 """Contract to a file and the line that breaks it."""

@@ -23,7 +23,8 @@ from streamer.live import free_ports
 from streamer.takes import open_take
 from streamer.takes.carve import Found, carve
 from streamer.takes.disk import AppendFile
-from streamer.takes.recorder import Intake, Ledger, run_record
+from streamer.takes.intake import Intake, Ledger
+from streamer.takes.recorder import run_record
 from streamer.takes.recover import recover_take
 from streamer.takes.replay import Shift, run_replay
 from streamer.takes.stored import channel_of
@@ -47,7 +48,7 @@ RECORD = RecordConfig(min_free_gb=0.0, chunk_mb=0.02, sync_s=0.1, meshes="lossle
 
 def _bus() -> BusConfig:
     node, infer, record, demo = free_ports(4)
-    return BusConfig(node_port=node, infer_port=infer, record_port=record, demo_port=demo)
+    return BusConfig(node_port=node, infer_port=infer, record_port=record, demo_port=demo, control_port=0)
 
 
 def _until(condition: Callable[[], bool], what: str, act: Callable[[], object] = lambda: None) -> None:
@@ -224,7 +225,7 @@ def test_too_little_space_and_a_taken_port_are_refused_at_once(tmp_path: Path) -
 def test_a_disk_that_fills_up_ends_the_take_cleanly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, bus = tmp_path / "take", _bus()
     free = [10_000_000_000]
-    monkeypatch.setattr("streamer.takes.recorder._free_bytes", lambda path: free[0])
+    monkeypatch.setattr("streamer.takes.session.free_bytes", lambda path: free[0])
     monkeypatch.setattr("streamer.takes.recorder.CHECK_S", 0.05)
     with (
         Publisher(endpoint_for(bus, "node")) as node,
@@ -337,7 +338,8 @@ run_record(record, BusConfig(**json.loads(sys.argv[2])), SyncConfig(), stop=thre
 @pytest.mark.parametrize("sets", [30, 75])
 def test_a_killed_recorder_loses_nothing_that_reached_the_file(tmp_path: Path, sets: int) -> None:
     path, bus = tmp_path / "take", _bus()
-    ports = {name: getattr(bus, name) for name in ("node_port", "infer_port", "record_port", "demo_port")}
+    ports = {name: getattr(bus, f"{name}_port") for name in ("node", "infer", "record", "demo", "control")}
+    ports = {f"{name}_port": port for name, port in ports.items()}
     command = [sys.executable, "-c", RECORDER, str(path), json.dumps(ports)]
     with (
         Publisher(endpoint_for(bus, "node"), ring_slots=64) as node,

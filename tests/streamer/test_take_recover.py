@@ -222,10 +222,10 @@ def test_what_is_no_take_is_refused(tmp_path: Path) -> None:
     for tool in (recover_take, verify_take):
         with pytest.raises(TakeError, match="no such folder"):
             tool(tmp_path / "x")
-    with pytest.raises(TakeError, match="not a take"):
-        recover_take(tmp_path)
     (tmp_path / "note").write_text("mine")
-    assert not verify_take(tmp_path).ok
+    for tool in (recover_take, verify_take):
+        with pytest.raises(TakeError, match="is not a take: it holds neither"):
+            tool(tmp_path)
     assert [item.name for item in tmp_path.iterdir()] == ["note"]
 
 

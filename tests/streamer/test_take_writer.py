@@ -15,6 +15,7 @@ from streamer.takes import TakeWriter, new_take_path, open_take
 from streamer.takes.framing import Keys, blob_size, extent, read_blob, write_blob
 from streamer.takes.layout import read_info, write_info
 from streamer.takes.recover import recover_take
+from streamer.takes.verify import verify_take
 from tests.streamer.take_makers import (
     CAMERAS,
     CONFIG_TEXT,
@@ -169,13 +170,15 @@ def test_another_schema_and_a_changed_header_are_refused(tmp_path: Path) -> None
     path = write_take(tmp_path / "take", 2)
     file = path / "take.json"
     text = file.read_text()
-    file.write_text(text.replace('"schema": 1', '"schema": 9'))
-    with pytest.raises(TakeError, match="schema = 9, this Mien reads 1"):
-        open_take(path)
+    file.write_text(text.replace('"schema": 2', '"schema": 9'))
+    for tool in (open_take, verify_take, recover_take):
+        with pytest.raises(TakeError, match="schema = 9, this Mien reads 1 and 2"):
+            tool(path)
     for wrong in ("[1]", "{}", "{", ""):
         file.write_text(wrong)
-        with pytest.raises(TakeError, match=r"take\.json"):
+        with pytest.raises(TakeError, match=r"take\.json.*run: mien recover"):
             open_take(path)
+        assert [line.count("mien recover") for line in verify_take(path).damaged] == [0]
     file.write_text(text.replace('"take": 1', '"take": 2'))
     with pytest.raises(TakeError, match="checksum"):
         open_take(path)

@@ -1,0 +1,81 @@
+"""What lies beside the messages for people and other programs: thumbnails, and Epic's take metadata.
+
+Made from a closed take, so a take that was recovered gets them too. Without room for them the take stands as it is.
+"""
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+
+from streamer.errors import MienError
+from streamer.pixels import decode_pixels
+from streamer.takes.disk import crc_of, replace_file
+from streamer.takes.layout import TakeInfo, read_info, write_info
+from streamer.takes.reader import Take
+
+THUMBNAILS = "thumbnails"
+CPTAKE = "metadata.cptake"
+WIDTH_PX = 160
+SCHEMA = {"Major": 4, "Minor": 2}
+"""Of Epic's take metadata (Capture Manager, Unreal Engine 5.6): version, identity, number, slate and device are what it
+demands; media are listed where they lie beside it as files, which the pictures of a take do not."""
+
+
+def write_extras(path: Path) -> tuple[str, ...]:
+    """Write thumbnails and `metadata.cptake` into a closed take, with their checksums in take.json.
+
+    Args:
+        path: the take's folder.
+
+    Returns:
+        What was left out and why, one line each; the take itself is whole in any case.
+    """
+    left_out: list[str] = []
+    made: dict[str, int] = {}
+    try:
+        with Take(path) as take:
+            info = take.info
+            made |= _thumbnails(take, left_out)
+        replace_file(path / CPTAKE, json.dumps(cptake(info), indent=1).encode() + b"\n")
+        made[CPTAKE] = crc_of(path / CPTAKE)
+        write_info(path, replace(read_info(path), checksums={**info.checksums, **made}))
+    except (OSError, MienError) as error:
+        left_out.append(f"{path.name}: thumbnails and {CPTAKE}: {error}")
+        shutil.rmtree(path / THUMBNAILS, ignore_errors=True)
+        (path / CPTAKE).unlink(missing_ok=True)
+    return tuple(left_out)
+
+
+def cptake(info: TakeInfo) -> Mapping[str, Any]:
+    """Return Epic's take metadata."""
+    return {
+        "Version": SCHEMA,
+        "UniqueId": info.unique_id,
+        "TakeNumber": info.take,
+        "Slate": info.slate,
+        "Device": {"Name": "Mien", "Model": "Mien"},
+    }
+
+
+def _thumbnails(take: Take, left_out: list[str]) -> dict[str, int]:
+    made: dict[str, int] = {}
+    for number, camera in enumerate(take.cameras):
+        try:
+            picture = decode_pixels(take.frame(camera, 0))
+        except MienError as error:
+            left_out.append(f"thumbnail of camera '{camera}': {error}")
+            continue
+        height = max(1, round(picture.shape[0] * WIDTH_PX / picture.shape[1]))
+        small = cv2.resize(picture, (WIDTH_PX, height), interpolation=cv2.INTER_AREA)
+        done, data = cv2.imencode(".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR), (cv2.IMWRITE_JPEG_QUALITY, 85))
+        if done:
+            (take.path / THUMBNAILS).mkdir(exist_ok=True)
+            name = f"{THUMBNAILS}/{number:02d}.jpg"  # by number in rig order: a camera may have any name
+            replace_file(take.path / name, bytes(data))
+            made[name] = crc_of(take.path / name)
+    return made

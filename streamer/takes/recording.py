@@ -1,0 +1,161 @@
+"""One take being recorded: messages in, a disk thread behind a bounded queue, a ledger of what did not fit."""
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from streamer.config import RecordConfig, SyncConfig
+from streamer.errors import MienError, TakeError
+from streamer.takes.extras import write_extras
+from streamer.takes.intake import Intake, Ledger
+from streamer.takes.layout import About, Marker, take_number
+from streamer.takes.writer import TakeWriter, topic_of
+from streamer.types import Calibration, Frame
+from streamer.wire import Message
+
+
+class _Disk(threading.Thread):
+    """Moves messages from the intake into the take until the intake is done or the disk fails."""
+
+    def __init__(self, writer: TakeWriter, intake: Intake, idle_s: float) -> None:
+        super().__init__(name="take-writer", daemon=True)
+        self.failure: MienError | None = TakeError("the writing thread broke; its trace is on standard error")
+        self._writer, self._intake, self._idle_s = writer, intake, idle_s
+
+    def run(self) -> None:
+        try:
+            while not self._intake.done:
+                item = self._intake.get(self._idle_s)
+                if item is None:
+                    self._writer.flush()
+                else:
+                    self._writer.write(*item)
+            self.failure = None
+        except MienError as error:
+            self.failure = error
+        finally:
+            self._intake.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a take is going to be."""
+
+    path: Path
+    """Its folder; must not exist."""
+    show: str
+    """Show name."""
+    slate: str
+    """Slate name."""
+    about: About = field(default_factory=About)
+    """Identity, notes and timecode."""
+    config_text: str = ""
+    """The effective configuration as TOML."""
+
+
+class Recording:
+    """One take: the receiving side puts, a thread of its own writes. `mark` may come from another thread."""
+
+    def __init__(self, plan: Plan, record: RecordConfig, sync: SyncConfig) -> None:
+        """Prepare; nothing is made before the first calibration."""
+        self.plan = plan
+        """What it is."""
+        self._record, self._sync = record, sync
+        self.intake = Intake(int(record.queue_mb * 1e6))
+        self.ledger = Ledger()
+        self.writer: TakeWriter | None = None
+        self._disk: _Disk | None = None
+        self.frame_id = -1
+        """Newest rig frame id."""
+        self.markers = 0
+        """Markers set so far."""
+
+    def put(self, channel: str, message: Message, log_time_ns: int) -> None:
+        """Put a message on its way to the disk; the first calibration opens the take. Never waits.
+
+        Raises:
+            TakeError: the folder of the take cannot be made.
+            ConfigError: show or slate cannot be folder names.
+        """
+        if isinstance(message, Frame):
+            self.ledger.follow(message)
+            self.frame_id = max(self.frame_id, message.frame_id)
+        if self.writer is None and isinstance(message, Calibration):
+            self.open(message)
+        if not self.intake.put((channel, message, log_time_ns)):
+            reason = "not-written" if self.intake.closed else "queue-full"
+            self.ledger.count(topic_of(channel, message).name, reason)
+
+    def open(self, calibration: Calibration) -> None:
+        """Make the take's folder and begin to write.
+
+        Raises:
+            TakeError: the folder cannot be made.
+            ConfigError: show or slate cannot be folder names.
+        """
+        plan = self.plan
+        self.writer = TakeWriter(
+            plan.path,
+            calibration=calibration,
+            config_text=plan.config_text,
+            show=plan.show,
+            slate=plan.slate,
+            take=take_number(plan.path),
+            record=self._record,
+            sync=self._sync,
+            about=plan.about,
+        )
+        self._disk = _Disk(self.writer, self.intake, self._record.sync_s)
+        self._disk.start()
+
+    def mark(self, time_ns: int, text: str) -> None:
+        """Set a marker.
+
+        Raises:
+            TakeError: the take has not begun or is closed, or the disk refused it.
+        """
+        if self.writer is None:
+            raise TakeError("the take has not begun: no calibration came yet; start mien node")
+        self.writer.mark(Marker(time_ns, self.frame_id, text))
+        self.markers += 1
+
+    @property
+    def broken(self) -> bool:
+        """Whether the disk failed: the take is closed with everything before that whole."""
+        return self._disk is not None and not self._disk.is_alive()
+
+    @property
+    def messages(self) -> int:
+        """Messages taken so far."""
+        return sum(dict(self.writer.messages).values()) if self.writer else 0
+
+    def close(self, stopped: str, refused: Mapping[str, int]) -> None:
+        """Write what waits, close the take with its ledger, thumbnails and metadata. Waits for the disk.
+
+        Args:
+            stopped: why the recorder stopped by itself, if it did.
+            refused: messages that arrived unsound, by reason.
+
+        Raises:
+            MienError: the disk failed; the take is closed with everything before that whole.
+        """
+        self.intake.close()
+        if self.writer is None or self._disk is None:
+            return
+        self._disk.join()
+        while (item := self.intake.get(0.0)) is not None:
+            self.ledger.count(topic_of(item[0], item[1]).name, "not-written")
+        for reason, number in refused.items():
+            self.ledger.count("refused", reason, number)
+        for topic, reasons in self.ledger.counts.items():
+            for reason, number in reasons.items():
+                self.writer.count_drop(topic, reason, number)
+        failure = self._disk.failure
+        if failure is None:
+            self.writer.close(stopped)
+            write_extras(self.writer.path)
+            return
+        self.writer.close(str(failure))
+        self.writer.rewrite_ledger()
+        raise failure
