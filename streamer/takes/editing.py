@@ -43,7 +43,7 @@ def trim_take(
     """
     with open_take(source) as take:
         low = take.first_ns if first is None else time_of_moment(take, first)
-        high = take.last_ns if last is None else time_of_moment(take, last)
+        high = take.last_ns if last is None else time_of_moment(take, last, latest=True)
         inside = _Inside(low, high)
         if high < low or not any(inside.frames(take, topic) for topic in take.topics):
             raise TakeError(f"{source}: nothing lies between {first or 'the beginning'} and {last or 'the end'}")

@@ -55,26 +55,31 @@ def timecode_at(take: "Take", time_ns: int) -> Timecode | None:
     return None if anchor is None else timecode.at(label_of(anchor), anchor.time_ns, time_ns)
 
 
-def time_of_moment(take: "Take", moment: str) -> int:
+def time_of_moment(take: "Take", moment: str, *, latest: bool = False) -> int:
     """Return the time that somebody means, ns.
 
     Args:
         take: the take.
-        moment: a frame id (`1234`), seconds from the beginning (`2.5s`), a timecode, or the text of a marker.
+        moment: a frame id (`1234`), seconds from the beginning (`2.5s`), a timecode (the picture nearest to its
+            beginning), or the text of a marker.
+        latest: of the exposures of one frame id the last, not the first.
 
     Raises:
         TakeError: there is no such moment.
         ConfigError: a timecode that cannot be.
     """
     if moment.isascii() and moment.isdigit():
-        return take.time_of_frame(int(moment))
+        return take.time_of_frame(int(moment), latest=latest)
     if _SECONDS.fullmatch(moment):
         return take.first_ns + round(float(moment[:-1]) * 1e9)
     if _LABEL.fullmatch(moment):
-        return time_of_timecode(take, moment)
+        sets = take.sets if len(take.sets) else take.meshes()
+        row = nearest(sets.times_ns, time_of_timecode(take, moment))
+        return take.time_of_frame(int(sets.frame_ids[row]), latest=latest)
     found = [marker for marker in take.info.markers if marker.text == moment]
     if len(found) == 1:
-        return take.time_of_frame(found[0].frame_id) if found[0].frame_id >= 0 else found[0].time_ns
+        frame_id, time_ns = found[0].frame_id, found[0].time_ns
+        return take.time_of_frame(frame_id, latest=latest) if frame_id >= 0 else time_ns
     known = ", ".join(repr(marker.text) for marker in take.info.markers) or "none"
     raise TakeError(
         f"{moment!r} is no moment of {take.path}: give a frame id, seconds such as 2.5s, a timecode, or the text "

@@ -97,8 +97,8 @@ class Take:
         """Latest exposure time, ns; raises as `first_ns`."""
         return self._span_ns[1]
 
-    def time_of_frame(self, frame_id: int) -> int:
-        """Return the earliest exposure time with a rig frame id, ns.
+    def time_of_frame(self, frame_id: int, *, latest: bool = False) -> int:
+        """Return the earliest (or latest) exposure time with a rig frame id, ns.
 
         Raises:
             TakeError: there is no such frame id.
@@ -108,7 +108,7 @@ class Take:
         found = np.concatenate([np.empty(0, np.int64), *times])
         if not len(found):
             raise TakeError(f"{self.path} has no frame id {frame_id}")
-        return int(found.min())
+        return int(found.max() if latest else found.min())
 
     @property
     def layers(self) -> tuple[str, ...]:

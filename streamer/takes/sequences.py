@@ -75,14 +75,14 @@ class MeshSequence(Sequence[MeshFrame]):
         return self[nearest(self.times_ns, time_ns)]
 
     def at_timecode(self, text: str) -> MeshFrame:
-        """Read the first mesh exposed at or after the beginning of a timecode label, or the last one.
+        """Read the mesh exposed nearest to the beginning of a timecode label.
 
         Raises:
             TakeError: the take has no timecode.
             ConfigError: it is no label at the take's rate.
             IndexError: there are no meshes.
         """
-        return self[_first_from(self.times_ns, time_of_timecode(self._take, text))]
+        return self[nearest(self.times_ns, time_of_timecode(self._take, text))]
 
 
 class SetSequence(Sequence[FrameSet]):
@@ -141,14 +141,14 @@ class SetSequence(Sequence[FrameSet]):
         return self[nearest(self.times_ns, time_ns)]
 
     def at_timecode(self, text: str) -> FrameSet:
-        """Read the first set exposed at or after the beginning of a timecode label, or the last one.
+        """Read the set exposed nearest to the beginning of a timecode label.
 
         Raises:
             TakeError: the take has no timecode.
             ConfigError: it is no label at the take's rate.
             IndexError: there are no sets.
         """
-        return self[_first_from(self.times_ns, time_of_timecode(self._take, text))]
+        return self[nearest(self.times_ns, time_of_timecode(self._take, text))]
 
     def ledger(self) -> dict[str, NDArray[Any]]:
         """Return what is known of every set without reading a picture, as columns: `pandas.DataFrame(sets.ledger())`.
@@ -171,10 +171,3 @@ class SetSequence(Sequence[FrameSet]):
                     column[number] = table[match.rows[camera], 1]
             columns[f"time_ns.{camera}"] = column
         return columns
-
-
-def _first_from(times_ns: NDArray[np.int64], time_ns: int) -> int:
-    if not len(times_ns):
-        raise IndexError("there is nothing in this sequence")
-    later = np.flatnonzero(times_ns >= time_ns)
-    return int(later[0]) if len(later) else len(times_ns) - 1
