@@ -1,5 +1,6 @@
 """`[rig]`: which cameras there are and what they publish."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -63,15 +64,61 @@ class PlaybackConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class OpencvConfig:
+    """`[rig.opencv]`: UVC webcams and capture cards (V4L2)."""
+
+    cameras: Mapping[str, str] = field(default_factory=dict)
+    """Camera id to its name in /dev/v4l/by-id or by-path, never an index; empty: all in by-id, as cam_0, cam_1, ..."""
+    width_px: int = field(default=1280, metadata=limits(16, 16384))
+    """Picture width asked for."""
+    height_px: int = field(default=720, metadata=limits(16, 16384))
+    """Picture height asked for."""
+    format: Literal["mjpeg", "yuyv", "grey"] = "mjpeg"
+    """What the camera delivers; mjpeg passes to the bus unchanged where JPEG is published."""
+
+
+@dataclass(frozen=True, slots=True)
+class GenicamConfig:
+    """`[rig.genicam]`: machine-vision cameras by the GenTL producer of their maker."""
+
+    producers: tuple[str, ...] = ()
+    """GenTL producers (*.cti); empty: all in the folders of GENICAM_GENTL64_PATH."""
+    cameras: Mapping[str, str] = field(default_factory=dict)
+    """Camera id to serial number; empty: all that are found, by serial number, as cam_0, cam_1, ..."""
+    features: Mapping[str, str] = field(default_factory=dict)
+    """Features set when a camera is opened, in this order, e.g. { ExposureTime = "4000", Gain = "0" }."""
+    trigger_line: str = "Line0"
+    """`TriggerSource` for hardware triggers."""
+
+
+@dataclass(frozen=True, slots=True)
+class RtspConfig:
+    """`[rig.rtsp]`: network cameras and files as if they were cameras."""
+
+    cameras: Mapping[str, str] = field(default_factory=dict)
+    """Camera id to rtsp:// address or file. Takes keep the configuration: put no password into the address."""
+    options: Mapping[str, str] = field(default_factory=lambda: {"rtsp_transport": "tcp"})
+    """Options of FFmpeg's demuxer."""
+
+
+@dataclass(frozen=True, slots=True)
 class RigConfig:
     """`[rig]`: the cameras of this host."""
 
-    driver: Literal["simulated", "playback"] = "simulated"
+    driver: Literal["simulated", "playback", "opencv", "genicam", "rtsp"] = "simulated"
     """Where pictures come from."""
     fps: float = field(default=30.0, metadata=limits(0.1, 1000))
     """Trigger rate asked for, frames per second."""
     trigger: Literal["auto", "clock", "free-run", "software", "hardware", "recorded"] = "auto"
     """How exposures are started; `auto`: the first mode that the driver can do."""
+    calibration: str = ""
+    """Calibration TOML of real cameras, matched by serial number; empty: nominal until they are calibrated."""
+    clocks: Mapping[str, str] = field(default_factory=dict)
+    """Camera id to where its time comes from: ptp, pulses, ntp or arrival; others take the best that they have."""
+    ptp_utc_offset_s: int = field(default=0, metadata=limits(-100, 100))
+    """What the PTP grandmaster is ahead of UTC: 37 if it keeps TAI."""
+    skew_alarm_us: int = field(default=2000, metadata=limits(0, 1_000_000))
+    """Health is degraded while a camera's stamps differ by more from the others of a pulse; 0: never."""
     publish: Literal["full", "proxy"] = "full"
     """`full` pictures, or area-averaged ones smaller by `proxy_factor`."""
     proxy_factor: int = field(default=4, metadata=limits(2, 16))
@@ -82,5 +129,11 @@ class RigConfig:
     """Quality of JPEG pictures."""
     simulated: SimulatedConfig = field(default_factory=SimulatedConfig)
     """The simulated rig."""
+    opencv: OpencvConfig = field(default_factory=OpencvConfig)
+    """Webcams and capture cards."""
+    genicam: GenicamConfig = field(default_factory=GenicamConfig)
+    """Machine-vision cameras."""
+    rtsp: RtspConfig = field(default_factory=RtspConfig)
+    """Network cameras."""
     playback: PlaybackConfig = field(default_factory=PlaybackConfig)
     """Takes and videos as cameras."""

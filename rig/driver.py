@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol, Self, runtime_checkable
 
 from rig.config import RigConfig
+from rig.sync.sources import ClockState
 from streamer.errors import DriverError
 from streamer.types import U8, Calibration, Encoding, MeshFrame, Timecode, Topology
 
@@ -107,6 +108,29 @@ class CameraDriver(Protocol):
 
     def close(self) -> None:
         """Stop exposing and release the device. Does nothing on a driver that is not open."""
+
+
+@dataclass(frozen=True, slots=True)
+class CameraStatus:
+    """What a driver knows of one real camera besides its pictures."""
+
+    temperature_c: float | None
+    """Degrees Celsius, None if the camera does not tell."""
+    clock: ClockState | None
+    """Where its time comes from and how well, None before the first picture."""
+    firmware: str
+    """Version, empty if it does not tell."""
+    trouble: str
+    """Why it delivers nothing at the moment, empty while it does."""
+
+
+@runtime_checkable
+class StatusSource(Protocol):
+    """A driver that can say how its cameras are. May be asked from any thread."""
+
+    @property
+    def status(self) -> Mapping[str, CameraStatus]:
+        """Camera id to what is known of it; empty before `open`."""
 
 
 @runtime_checkable

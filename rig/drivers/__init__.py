@@ -8,6 +8,9 @@ from streamer.errors import DriverError
 
 DRIVERS: dict[str, tuple[str, str]] = {
     "simulated": ("rig.drivers.simulated", "SimulatedDriver"),
+    "opencv": ("rig.drivers.opencv", "OpencvDriver"),
+    "genicam": ("rig.drivers.genicam", "GenicamDriver"),
+    "rtsp": ("rig.drivers.rtsp", "RtspDriver"),
     "playback": ("rig.drivers.playback", "PlaybackDriver"),
 }
 """Name in `rig.driver` to module and class."""

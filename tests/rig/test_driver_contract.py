@@ -1,5 +1,6 @@
 """One contract for every camera driver. A new driver adds one maker."""
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -9,12 +10,15 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from rig.config import RigConfig
-from rig.driver import CameraDriver, RawFrame, StreamEnded, TriggerMode, TruthSource, choose_trigger
+from rig.config import GenicamConfig, OpencvConfig, RigConfig, RtspConfig
+from rig.driver import CameraDriver, RawFrame, StatusSource, StreamEnded, TriggerMode, TruthSource, choose_trigger
 from rig.drivers import DRIVERS, driver_class, make_driver
+from rig.drivers.opencv import OpencvDriver, find_nodes
 from rig.drivers.playback import PlaybackDriver
+from rig.drivers.rtsp import RtspDriver
 from rig.drivers.simulated import SimulatedDriver
 from streamer.errors import DriverError
+from tests.rig.fake_v4l2 import FakeCamera, FakeKernel
 from tests.rig.makers import SMALL, pattern_rig, playback_of, write_take, write_videos
 
 Maker = Callable[[Path], CameraDriver]
@@ -34,10 +38,49 @@ def playback_videos(tmp_path: Path) -> CameraDriver:
     return PlaybackDriver.from_config(playback_of(tmp_path / "videos", calibration))
 
 
-MAKERS: tuple[Maker, ...] = (simulated, playback_take, playback_videos)
+def opencv(tmp_path: Path) -> CameraDriver:
+    """V4L2 in memory, at the edge of the system calls: this needs no device and no kernel module."""
+    names = {f"cam_{k}": (f"usb-Fake_{k}", Path(f"/fake/{k}")) for k in range(3)}
+    kernel = FakeKernel({str(path): FakeCamera() for _, path in names.values()})
+    return OpencvDriver(RigConfig(fps=50.0, opencv=OpencvConfig(width_px=64, height_px=48)), names, kernel)
 
 
-@pytest.fixture(params=MAKERS, ids=lambda maker: maker.__name__)
+def rtsp(tmp_path: Path) -> CameraDriver:
+    write_videos(tmp_path / "streams", frames=120)
+    cameras = {f"cam_{k}": str(tmp_path / "streams" / f"cam_{k}.mkv") for k in range(3)}
+    return RtspDriver.from_config(RigConfig(fps=25.0, rtsp=RtspConfig(cameras)))
+
+
+def genicam(tmp_path: Path) -> CameraDriver:
+    """A real GenTL producer with three virtual cameras, as it comes with the genicam package."""
+    package = pytest.importorskip("genicam", reason="the extra 'genicam' is not installed")
+    producer = Path(package.__file__).with_name("viky.cti")
+    if not producer.is_file():
+        pytest.skip(f"this genicam package has no {producer.name}")
+    config = GenicamConfig(producers=(str(producer),), cameras={f"cam_{k}": str(k) for k in range(3)})
+    return driver_class("genicam").from_config(RigConfig(fps=20.0, genicam=config))
+
+
+def real_opencv(tmp_path: Path) -> CameraDriver:
+    nodes = find_nodes({})
+    if not nodes:
+        pytest.skip("no camera in /dev/v4l/by-id")
+    return OpencvDriver(RigConfig(), nodes)
+
+
+def real_genicam(tmp_path: Path) -> CameraDriver:
+    pytest.importorskip("harvesters", reason="the extra 'genicam' is not installed")
+    if "GENICAM_GENTL64_PATH" not in os.environ:
+        pytest.skip("no GenTL producer is installed (GENICAM_GENTL64_PATH is not set)")
+    return driver_class("genicam").from_config(RigConfig())
+
+
+MAKERS: tuple[Maker, ...] = (simulated, playback_take, playback_videos, opencv, rtsp, genicam)
+HARDWARE = (real_opencv, real_genicam)
+CASES = [*MAKERS, *(pytest.param(maker, marks=pytest.mark.hardware) for maker in HARDWARE)]
+
+
+@pytest.fixture(params=CASES, ids=lambda maker: maker.__name__)
 def driver(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[CameraDriver]:
     before = set(threading.enumerate())
     made: CameraDriver = request.param(tmp_path)
@@ -61,9 +104,9 @@ def grab(driver: CameraDriver, count: int) -> list[RawFrame]:
     return frames
 
 
-def test_every_driver_in_the_table_is_under_contract(tmp_path: Path) -> None:
-    made = {type(maker(tmp_path / maker.__name__)) for maker in (simulated,)} | {PlaybackDriver}
-    assert {driver_class(name) for name in DRIVERS} == made == {SimulatedDriver, PlaybackDriver}
+def test_every_driver_in_the_table_is_under_contract() -> None:
+    makers = {maker.__name__.split("_")[0] for maker in MAKERS}
+    assert makers == set(DRIVERS)
 
 
 def test_nothing_works_before_it_was_opened_and_armed(driver: CameraDriver) -> None:
@@ -77,9 +120,9 @@ def test_nothing_works_before_it_was_opened_and_armed(driver: CameraDriver) -> N
 
 def test_open_describes_the_cameras(driver: CameraDriver) -> None:
     driver.open()
-    assert driver.calibration.ids == ("cam_0", "cam_1", "cam_2")
+    assert driver.calibration.ids == tuple(f"cam_{k}" for k in range(len(driver.calibration.ids)))
     assert driver.fps > 0
-    assert isinstance(driver, TruthSource)
+    assert isinstance(driver, TruthSource) != isinstance(driver, StatusSource), "a true head, or real cameras"
     with pytest.raises(DriverError, match="open already"):
         driver.open()
 
@@ -147,8 +190,9 @@ def test_waiting_is_bounded(driver: CameraDriver) -> None:
 
 def test_a_closed_driver_opens_again_and_starts_over(driver: CameraDriver) -> None:
     driver.close()
-    firsts = []
-    for _ in range(2):
+    firsts: list[dict[str, int]] = []
+    # A camera does not wait: while this thread is held up its first pictures may be pushed out. So more than two tries.
+    while len(firsts) < 2 or (firsts[-1] != firsts[-2] and len(firsts) < 8 and not driver.can_wait):
         driver.open()
         driver.arm(driver.triggers[0])
         firsts.append({f.camera: f.counter for f in reversed(grab(driver, 9))})
@@ -156,7 +200,7 @@ def test_a_closed_driver_opens_again_and_starts_over(driver: CameraDriver) -> No
         driver.close()
         with pytest.raises(DriverError):
             driver.next_frame(0.0)
-    assert firsts[0] == firsts[1]
+    assert firsts[-1] == firsts[-2]
 
 
 def test_the_configuration_names_driver_and_trigger() -> None:
@@ -164,7 +208,10 @@ def test_the_configuration_names_driver_and_trigger() -> None:
     assert (type(made), trigger) == (SimulatedDriver, "clock")
     with pytest.raises(DriverError, match=r"rig.trigger = 'hardware': the driver 'simulated' cannot do that"):
         make_driver(RigConfig(simulated=SMALL, trigger="hardware"))
-    with pytest.raises(DriverError, match=r"rig.driver = 'basler': no such driver; there are playback, simulated"):
+    with pytest.raises(
+        DriverError,
+        match=r"rig.driver = 'basler': no such driver; .* opencv, playback, rtsp, simulated",
+    ):
         driver_class("basler")
     with pytest.raises(DriverError, match=r"rig\.playback\.source is empty"):
         make_driver(RigConfig(driver="playback"))
