@@ -172,6 +172,7 @@ def _add_own_verbs(verbs: Verbs, common: argparse.ArgumentParser) -> None:
     live = add("live", _live, "all processes of a configuration on this machine, supervised", "mien live --record")
     live.add_argument("--record", action="store_true", help="record a take from the start")
     live.add_argument("--no-view", action="store_true", help="no viewer")
+    live.add_argument("--serve", action="store_true", help="the gateway to engines as well (or set serve.live)")
     live.add_argument("--web", action="store_true", help="the browser view, even where a window could be opened")
     live.add_argument("--seconds", type=positive, metavar="N", help="stop after this long")
 
@@ -193,7 +194,7 @@ def _live(args: argparse.Namespace) -> int:
     from streamer.live import LiveOptions, run_live
 
     settings: Settings = args.load()
-    options = LiveOptions(record=args.record, view=not args.no_view, web=args.web, seconds=args.seconds)
+    options = LiveOptions(args.record, not args.no_view, args.web, args.serve, args.seconds)
     result = run_live(settings, options, say=lambda line: print(line, file=sys.stderr, flush=True))
     if args.json:
         print(json.dumps(result))
@@ -204,7 +205,7 @@ def _doctor(args: argparse.Namespace) -> int:
     from streamer import doctor
 
     settings: Settings = args.load()
-    checks = [*doctor.examine(settings.bus, settings.record), *_room_checks(settings.inference)]
+    checks = [*doctor.examine(settings.bus, settings.record, settings.serve), *_room_checks(settings.inference)]
     print(json.dumps(doctor.as_json(checks)) if args.json else doctor.as_text(checks))
     return 1 if any(check.state == "fail" for check in checks) else 0
 

@@ -56,14 +56,14 @@ def measure(clients: int, stalled: int, fps: float, seconds: float) -> dict[str,
     points = rng.normal(0, 0.1, (VERTICES, 3)).astype(np.float32)
     triangles = rng.integers(0, VERTICES, (TRIANGLES, 3))
     topology = Topology("benchmark", triangles, np.zeros((1, 2)), np.zeros_like(triangles), points)
-    ports = free_ports(2)
+    ports = free_ports(3)
     ages: list[list[float]] = [[] for _ in range(clients - stalled)]
     begin, done = threading.Event(), threading.Event()
     with Publisher("tcp://127.0.0.1:0") as publisher, tempfile.TemporaryFile("w+") as out:
         command = [sys.executable, str(ROOT / "mien.py"), "serve", "--json"]
         values = {
             "bus.infer": publisher.endpoint, "serve.tcp_port": ports[0], "serve.websocket_port": ports[1],
-            "serve.max_clients": clients,
+            "serve.max_clients": clients, "bus.serve_port": ports[2],
         }  # fmt: skip
         command += [f"--set={key}={value}" for key, value in values.items()]
         with subprocess.Popen(command, stdout=out, stderr=subprocess.PIPE, text=True, cwd=ROOT) as gateway:

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import Literal
 
-Role = Literal["node", "infer", "record", "demo"]
+Role = Literal["node", "infer", "record", "demo", "serve"]
 Delivery = Literal["latest", "every", "state"]
 
-PORTS: dict[Role, int] = {"node": 5700, "infer": 5710, "record": 5720, "demo": 5730}
+PORTS: dict[Role, int] = {"node": 5700, "infer": 5710, "record": 5720, "demo": 5730, "serve": 5740}
 """Default TCP port of each publishing process; `[bus]` in config.toml moves them."""
 
 
@@ -34,6 +34,6 @@ CHANNELS: dict[str, Channel] = {
         Channel("truth", "MeshFrame", ("node",), "latest", recorded=True),
         Channel("mesh", "MeshFrame", ("infer",), "latest", recorded=True),
         Channel("topology", "Topology", ("node", "infer"), "state", recorded=True),
-        Channel("health", "Health", ("node", "infer", "record", "demo"), "every", recorded=True),
+        Channel("health", "Health", ("node", "infer", "record", "demo", "serve"), "every", recorded=True),
     )
 }

@@ -41,6 +41,8 @@ class BusConfig:
     """TCP port of the recorder (its health)."""
     demo_port: int = field(default=PORTS["demo"], metadata=limits(1, 65535))
     """TCP port of the supervisor (its health)."""
+    serve_port: int = field(default=PORTS["serve"], metadata=limits(1, 65535))
+    """TCP port of the gateway's health; engines connect to those of `[serve]`."""
     control_port: int = field(default=5721, metadata=limits(0, 65535))
     """TCP port at which the recorder takes commands (`mien take start`); 0: none."""
     nodes: tuple[str, ...] = ()
@@ -110,17 +112,43 @@ class RecordConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class DatagramConfig:
+    """`[serve.live_link]`, `[serve.osc]`, `[serve.vmc]`: expression weights as UDP packets that other tools know."""
+
+    target: str = ""
+    """Where packets go, `host:port`; empty: nowhere. Live Link Face: 11111, OSC: as the receiver says, VMC: 39539."""
+    max_fps: float = field(default=60.0, metadata=limits(1, 1000))
+    """Heads that come sooner than this rate allows are left out."""
+    subject: str = "Mien"
+    """Subject name in Live Link; first part of OSC addresses, in small letters; name of the tracker in VMC."""
+
+
+@dataclass(frozen=True, slots=True)
 class ServeConfig:
     """`[serve]`: the gateway to engines and tools."""
 
+    live: bool = False
+    """Whether `mien live` runs the gateway beside the other processes."""
     host: str = "127.0.0.1"
-    """Address to listen on; anything but loopback is refused: the gateway neither encrypts nor asks who is there."""
+    """Address to listen on; anything but loopback needs `token_file`, and should have TLS."""
     tcp_port: int = field(default=5750, metadata=limits(1, 65535))
     """TCP port for raw records."""
     websocket_port: int = field(default=5751, metadata=limits(1, 65535))
     """TCP port for WebSocket, a record per binary message."""
-    max_clients: int = field(default=16, metadata=limits(1, 1024))
+    max_clients: int = field(default=32, metadata=limits(1, 1024))
     """Clients at a time, over both ports; one more is told so and let go."""
+    token_file: str = ""
+    """File with a secret of at least 16 characters that each client has to say; empty: none is asked for."""
+    tls_certificate: str = ""
+    """PEM file with a certificate chain: both ports then speak TLS (`wss://`)."""
+    tls_key: str = ""
+    """PEM file with its private key."""
+    live_link: DatagramConfig = DatagramConfig()
+    """Live Link Face packets: a stock Unreal shows the expression with no plugin of ours."""
+    osc: DatagramConfig = DatagramConfig()
+    """Open Sound Control: `/mien/<unit>` and the head's pose."""
+    vmc: DatagramConfig = DatagramConfig()
+    """Virtual Motion Capture protocol, for VTuber tools."""
 
 
 def parse_section(cls: type[Section], values: Mapping[str, Any], where: str) -> Section:

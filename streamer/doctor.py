@@ -16,7 +16,7 @@ from multiprocessing import shared_memory
 from pathlib import Path
 from typing import Any, Literal
 
-from streamer.config import BusConfig, RecordConfig
+from streamer.config import BusConfig, RecordConfig, ServeConfig
 
 WRITE_MB = 64
 NEEDED_MB_PER_S = 50.0
@@ -71,22 +71,27 @@ def _package(name: str, pin: str) -> list[str]:
     return [] if found.partition("+")[0] == pin else [f"{name} {found} instead of {pin}"]
 
 
-def ports(bus: BusConfig) -> Check:
-    """Check that the ports of `[bus]` can be bound."""
+def ports(bus: BusConfig, serve: ServeConfig) -> Check:
+    """Check that the ports of `[bus]` and `[serve]` can be bound."""
+    names = ("node_port", "infer_port", "record_port", "demo_port", "serve_port")
+    wanted: list[tuple[str, str, BusConfig | ServeConfig]] = [("bus", name, bus) for name in names]
+    wanted += [("serve", "tcp_port", serve), ("serve", "websocket_port", serve)]
     taken = []
-    for name in ("node_port", "infer_port", "record_port", "demo_port"):
-        port = getattr(bus, name)
-        with socket.socket() as probe:
+    for section, name, config in wanted:
+        port = getattr(config, name)
+        host = "127.0.0.1" if config.host == "localhost" else config.host.strip("[]")
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                probe.bind((bus.host, port))
+                probe.bind((host, port))
             except OSError as error:
                 why = "in use" if error.errno == errno.EADDRINUSE else os.strerror(error.errno or 0)
-                taken.append(f"bus.{name} = {port} is {why}")
+                taken.append(f"{section}.{name} = {port} is {why}")
     if taken:
-        remedy = "stop the program that holds it, or move it: --set bus.node_port=PORT (mien demo finds free ports)"
+        name = taken[0].partition(" ")[0]
+        remedy = f"stop the program that holds it, or move it: --set {name}=PORT (mien demo finds free ports)"
         return Check("ports", "warn", "; ".join(taken), remedy)
-    return Check("ports", "ok", f"those of [bus] are free on {bus.host}")
+    return Check("ports", "ok", f"those of [bus] and [serve] are free on {bus.host}")
 
 
 def disk(record: RecordConfig) -> list[Check]:
@@ -139,9 +144,9 @@ def memory(bus: BusConfig) -> Check:
     return Check("shared memory", "ok", "works")
 
 
-def examine(bus: BusConfig, record: RecordConfig) -> list[Check]:
+def examine(bus: BusConfig, record: RecordConfig, serve: ServeConfig) -> list[Check]:
     """Run every check of this file."""
-    return [python(), *packages(), ports(bus), *disk(record), memory(bus)]
+    return [python(), *packages(), ports(bus, serve), *disk(record), memory(bus)]
 
 
 def as_text(checks: Sequence[Check]) -> str:

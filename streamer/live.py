@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from streamer.config import BusConfig
+from streamer.config import BusConfig, ServeConfig
 from streamer.errors import ProcessError
 from streamer.processes import HealthBeat, Stop, Vitals
 from streamer.report import add_beat
@@ -48,6 +48,10 @@ class LiveSettings(Protocol):
         """The viewer's section; only `web_port` is read here."""
 
     @property
+    def serve(self) -> ServeConfig:
+        """The gateway's section; only `live` is read here."""
+
+    @property
     def text(self) -> str:
         """The effective configuration as TOML."""
 
@@ -62,6 +66,8 @@ class LiveOptions:
     """Open the viewer."""
     web: bool = False
     """The viewer in a browser."""
+    serve: bool = False
+    """Run the gateway, also where `serve.live` is false."""
     seconds: float | None = None
     """Length of the run, s; None: until the viewer is closed, the source ends, or Ctrl-C."""
 
@@ -130,6 +136,7 @@ def plan(
     node: tuple[str, ...] = (),
     record: tuple[str, ...] | None = None,
     view: tuple[str, ...] | None = None,
+    serve: bool = False,
 ) -> list[ProcessSpec]:
     """Return the processes that this machine has to run, sinks first.
 
@@ -139,12 +146,15 @@ def plan(
         node: further arguments of the node.
         record: further arguments of the recorder; None: no recorder.
         view: further arguments of the viewer; None: no viewer.
+        serve: whether the gateway runs.
     """
     specs: list[ProcessSpec] = []
     if view is not None:
         specs.append(ProcessSpec("view", ("view", *config, *view), nice=VIEW_NICE, beats=False, stop_timeout_s=60.0))
     if record is not None:
         specs.append(ProcessSpec("record", ("record", *config, *record), stop_timeout_s=60.0))
+    if serve:
+        specs.append(ProcessSpec("serve", ("serve", *config)))
     if not bus.infer:
         specs.append(ProcessSpec("infer", ("infer", *config), start_timeout_s=BOOT_S))
     if not bus.nodes:
@@ -219,9 +229,13 @@ def run_live(settings: LiveSettings, options: LiveOptions, *, say: Say) -> dict[
         path = Path(folder) / "config.toml"
         path.write_text(settings.text, "utf-8")
         view = view_arguments(settings.view.web_port, web=options.web, say=say) if options.view else None
-        specs = plan(settings.bus, ("--config", str(path)), record=("--armed", "--start") if options.record else None, view=view)
+        serve = settings.serve.live or options.serve
+        record = ("--armed", "--start") if options.record else None
+        specs = plan(settings.bus, ("--config", str(path)), record=record, view=view, serve=serve)
         if not specs:
             raise ProcessError("nothing to run here: bus.nodes and bus.infer name other machines; run mien view")
+        if serve:
+            say(f"engines connect to port {settings.serve.tcp_port}, browsers to {settings.serve.websocket_port}")
         names = tuple(spec.name for spec in specs if spec.beats)
         with Stop() as stop, HealthBoard(settings.bus, names) as board:
             supervisor = Supervisor(specs, logs=Path("out/logs"), last_beat_ns=board.ready_ns)

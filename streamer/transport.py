@@ -37,8 +37,7 @@ _JPEG_HEADROOM = 2
 
 def endpoint_for(bus: BusConfig, role: Role) -> str:
     """Return the address that a process of this role binds."""
-    ports = {"node": bus.node_port, "infer": bus.infer_port, "record": bus.record_port, "demo": bus.demo_port}
-    return f"tcp://{bus.host}:{ports[role]}"
+    return f"tcp://{bus.host}:{getattr(bus, f'{role}_port')}"
 
 
 def node_endpoints(bus: BusConfig) -> list[str]:

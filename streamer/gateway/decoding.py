@@ -28,8 +28,8 @@ from streamer.gateway.records import (
 from streamer.types import F32
 
 
-def parse_header(data: Buffer) -> Header:
-    """Read the first 32 bytes of a record.
+def parse_header(data: Buffer, limit: int = MAX_PAYLOAD) -> Header:
+    """Read the first 32 bytes of a record, whose payload may have `limit` bytes.
 
     Raises:
         WireError: fewer bytes, another format or version, or sizes that cannot be.
@@ -42,8 +42,8 @@ def parse_header(data: Buffer) -> Header:
     header = Header(*fields)
     if header.header_bytes < HEADER.size or header.header_bytes % ALIGNMENT:
         raise WireError(f"a header of {header.header_bytes} bytes cannot be; at least 32, a multiple of {ALIGNMENT}")
-    if header.payload_bytes > MAX_PAYLOAD:
-        raise WireError(f"a payload of {header.payload_bytes} bytes is more than the {MAX_PAYLOAD} allowed")
+    if header.payload_bytes > limit:
+        raise WireError(f"a payload of {header.payload_bytes} bytes is more than the {limit} allowed")
     return header
 
 
@@ -67,11 +67,16 @@ def decode_record(data: Buffer) -> Record:
 
 
 class Splitter:
-    """Cuts a stream of bytes into records."""
+    """Cuts a stream of bytes into records.
 
-    def __init__(self) -> None:
+    Args:
+        limit: bytes of a payload.
+    """
+
+    def __init__(self, limit: int = MAX_PAYLOAD) -> None:
         """Begin at the start of a record."""
         self._buffer = bytearray()
+        self._limit = limit
 
     def feed(self, data: Buffer) -> list[Record]:
         """Take bytes as they came and return the records that are whole now.
@@ -87,7 +92,7 @@ class Splitter:
                 _refuse_magic(magic)
             if len(self._buffer) < HEADER.size:
                 break
-            header = parse_header(self._buffer)
+            header = parse_header(self._buffer, self._limit)
             size = header.header_bytes + header.payload_bytes
             if len(self._buffer) < size:
                 break

@@ -122,8 +122,8 @@ class Form:
             normals = normals[self._source]
         normals = normals @ self._turned
         if not self.variant.quantised:
-            return normals.astype("<f4").tobytes()
-        small = np.rint(normals * NORMAL_STEPS).astype(np.int8).tobytes()
+            return bytes(normals.astype("<f4").tobytes())
+        small: bytes = np.rint(normals * NORMAL_STEPS).astype(np.int8).tobytes()
         return small + bytes(-len(small) % 4)
 
 
@@ -154,8 +154,8 @@ def quantise(positions: F32) -> bytes:
     low = positions.min(0).astype(np.float64)
     step = ((positions.max(0) - low) / STEPS).astype(np.float32).astype(np.float64)
     counts = np.rint((positions - low) / np.where(step > 0, step, 1.0))
-    numbers = np.clip(counts, 0, STEPS).astype("<u2").tobytes()
-    return low.astype("<f4").tobytes() + step.astype("<f4").tobytes() + numbers + bytes(-len(numbers) % 4)
+    numbers: bytes = np.clip(counts, 0, STEPS).astype("<u2").tobytes()
+    return b"".join((low.astype("<f4").tobytes(), step.astype("<f4").tobytes(), numbers, bytes(-len(numbers) % 4)))
 
 
 def encode_topology(topology: Topology, variant: Variant = PLAIN) -> bytes:

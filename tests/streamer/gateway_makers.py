@@ -7,10 +7,19 @@ from collections.abc import Callable
 from typing import Any, Self
 
 import numpy as np
+from websockets.sync.client import ClientConnection
 
 from streamer.config import BusConfig, ServeConfig
 from streamer.errors import MienError
-from streamer.gateway.decoding import Splitter, decode_end, decode_frame, decode_hello, decode_topology
+from streamer.gateway.decoding import (
+    Splitter,
+    decode_end,
+    decode_frame,
+    decode_health,
+    decode_hello,
+    decode_record,
+    decode_topology,
+)
 from streamer.gateway.encoding import encode_frame, encode_topology
 from streamer.gateway.records import Kind, Record, encode_end, encode_hello
 from streamer.gateway.serve import run_serve
@@ -19,7 +28,14 @@ from streamer.types import F32, MeshFrame, Topology
 
 PATIENCE_S = 20.0
 ANY_PORT = ServeConfig(tcp_port=0, websocket_port=0)
-DECODERS = {Kind.HELLO: decode_hello, Kind.TOPOLOGY: decode_topology, Kind.FRAME: decode_frame, Kind.END: decode_end}
+DECODERS = {
+    Kind.HELLO: decode_hello,
+    Kind.TOPOLOGY: decode_topology,
+    Kind.FRAME: decode_frame,
+    Kind.WEIGHTS: decode_frame,
+    Kind.HEALTH: decode_health,
+    Kind.END: decode_end,
+}
 NOSE, LEFT_EAR = 40, 37
 """Vertices of `head`."""
 
@@ -76,6 +92,13 @@ def decoded(record: Record) -> Any:
     return DECODERS[Kind(record.header.kind)](record)  # type: ignore[operator]
 
 
+def received(web: ClientConnection) -> Record:
+    """The next record of a WebSocket client that is no health."""
+    while (record := decode_record(web.recv(PATIENCE_S, decode=False))).header.kind == Kind.HEALTH:
+        pass
+    return record
+
+
 class TcpClient:
     """A client of the raw port that reads when it is told to.
 
@@ -92,16 +115,21 @@ class TcpClient:
         self.socket.connect(("127.0.0.1", port))
         self._splitter = Splitter()
         self._ready: list[Record] = []
+        self.healthy = False
+        """Whether `next` returns health too."""
 
     def next(self) -> Record | None:
-        """The next record; None: the gateway has hung up."""
-        while not self._ready:
-            data = self.socket.recv(1 << 16)
-            if not data:
-                self._splitter.close()
-                return None
-            self._ready = self._splitter.feed(data)
-        return self._ready.pop(0)
+        """The next record that is no health; None: the gateway has hung up."""
+        while True:
+            while not self._ready:
+                data = self.socket.recv(1 << 16)
+                if not data:
+                    self._splitter.close()
+                    return None
+                self._ready = self._splitter.feed(data)
+            record = self._ready.pop(0)
+            if record.header.kind != Kind.HEALTH or self.healthy:
+                return record
 
     def expect(self, kind: Kind) -> Any:
         """The content of the next record, which must be of this kind."""
@@ -146,7 +174,7 @@ class Stage:
 
         def run() -> None:
             try:
-                bus = BusConfig(infer=address, nodes=(address,))
+                bus = BusConfig(infer=address, nodes=(address,), serve_port=0)
                 self.counters = run_serve(config, bus, stop=self.stop, bound=tell, **options)
             except MienError as error:
                 self._failure = error

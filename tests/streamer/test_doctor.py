@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from streamer import doctor
-from streamer.config import BusConfig, RecordConfig
+from streamer.config import BusConfig, RecordConfig, ServeConfig
 
 
 def test_taken_port_is_named() -> None:
@@ -15,8 +15,10 @@ def test_taken_port_is_named() -> None:
         holder.bind(("127.0.0.1", 0))
         holder.listen()
         port = holder.getsockname()[1]
-        check = doctor.ports(BusConfig(infer_port=port))
+        check = doctor.ports(BusConfig(infer_port=port), ServeConfig())
+        gateway = doctor.ports(BusConfig(), ServeConfig(websocket_port=port))
     assert check.state == "warn" and f"bus.infer_port = {port} is in use" in check.found and check.remedy
+    assert f"serve.websocket_port = {port} is in use" in gateway.found and gateway.remedy
 
 
 def test_full_disk_fails_and_leaves_nothing(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from streamer.errors import WireError
 from streamer.gateway.decoding import Splitter, decode_frame, decode_record, decode_topology, parse_header
 from streamer.gateway.encoding import encode_frame, encode_topology
 from streamer.gateway.records import HEADER, MAX_PAYLOAD, FrameRecord, Kind, TopologyRecord, encode, topology_key
-from tests.streamer.gateway_makers import decoded, golden_records, head, mesh
+from tests.streamer.gateway_makers import DECODERS, decoded, golden_records, head, mesh
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = (ROOT / "plugins/golden/stream.bin").read_bytes()
@@ -156,7 +156,7 @@ def test_a_flipped_byte_never_does_more_than_raise(place: int, flip: int) -> Non
     spoilt[place] ^= flip
     try:
         for record in Splitter().feed(spoilt):
-            if record.header.kind in set(Kind):
+            if record.header.kind in set(DECODERS):
                 decoded(record)
     except WireError as error:
         assert str(error)

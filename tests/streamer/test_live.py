@@ -88,6 +88,9 @@ def test_sinks_stand_before_sources_and_give_way_in_priority(bus: BusConfig) -> 
     assert specs[1].arguments == ("record", "--config", "c.toml", "--out", "t")
     elsewhere = replace(bus, nodes=("tcp://10.0.0.1:5700",), infer="tcp://10.0.0.2:5710")
     assert [spec.name for spec in plan(elsewhere, (), view=())] == ["view"]
+    assert [spec.name for spec in plan(elsewhere, (), serve=True)] == ["serve"]
+    with_gateway = plan(bus, ("--config", "c.toml"), serve=True)
+    assert [spec.name for spec in with_gateway] == ["serve", "infer", "node"] and "serve" in with_gateway[-1].after
 
 
 def test_board_tells_ready_from_starting(bus: BusConfig) -> None:
