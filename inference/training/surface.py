@@ -15,10 +15,10 @@ from torch import Tensor
 from streamer.errors import MissingExtra
 from streamer.types import F32, F64, I32
 
-FIRST_CANDIDATES = 4
-"""Triangles looked at per point before the bound is tested."""
-MOST = 64
-"""Candidates per point after which the search splits a group no further and looks at more at a time."""
+FACTOR = 4
+"""Each round looks at so many times the triangles of the one before."""
+MOST = 1024
+"""Triangles per point after which all of a group are looked at."""
 
 
 def closest_on_triangles(points: F64, corners: F64) -> F64:
@@ -61,7 +61,7 @@ def closest_points(points: NDArray[np.floating], vertices: NDArray[np.floating],
     """Exactly nearest place of a mesh for every point.
 
     A triangle is no nearer to a point than its box's centre less its radius: those with the nearest centres are tested,
-    and where another could still be nearer, twice as many. Triangles are grouped by size, so that a few large ones do
+    and where another could still be nearer, more of them. Triangles are grouped by size, so that a few large ones do
     not loosen the bound for all.
 
     Args:
@@ -97,30 +97,25 @@ class _Nearest:
         self.distance, self.triangle, self.weights = distance, triangle, weights
 
 
-def _improve(
-    found: _Nearest, points: F64, corners: F64, group: NDArray[np.intp], tree: Any, radius: float
-) -> None:
+def _improve(found: _Nearest, points: F64, corners: F64, group: NDArray[np.intp], tree: Any, radius: float) -> None:
     """Take in one group of triangles."""
-    still = np.arange(len(points))
-    tested, k = 0, min(FIRST_CANDIDATES, len(group))
+    still, tested, k = np.arange(len(points)), 0, 1
     while still.size:
         reach, index = tree.query(points[still], k=np.arange(tested + 1, k + 1))
-        candidates = group[index]
-        flat, repeated = candidates.ravel(), np.repeat(points[still], k - tested, axis=0)
-        weights = closest_on_triangles(repeated, corners[flat])
-        offset = repeated - np.einsum("mk,mki->mi", weights, corners[flat])
-        distance = np.sqrt((offset**2).sum(1)).reshape(len(still), -1)
-        choice = distance.argmin(1)
-        rows = np.arange(len(still))
-        better = distance[rows, choice] < found.distance[still]
-        chosen = still[better]
-        found.distance[chosen] = distance[rows, choice][better]
-        found.triangle[chosen] = candidates[rows, choice][better]
-        found.weights[chosen] = weights.reshape(len(still), -1, 3)[rows, choice][better]
+        row, column = np.nonzero(reach - radius < found.distance[still, None])  # the others cannot be nearer
+        point, triangle = still[row], group[index[row, column]]
+        weights = closest_on_triangles(points[point], corners[triangle])
+        distance = np.linalg.norm(points[point] - np.einsum("mk,mki->mi", weights, corners[triangle]), axis=1)
+        order = np.lexsort((distance, point))
+        first = order[np.unique(point[order], return_index=True)[1]]
+        first = first[distance[first] < found.distance[point[first]]]
+        found.distance[point[first]] = distance[first]
+        found.triangle[point[first]] = triangle[first]
+        found.weights[point[first]] = weights[first]
         if k == len(group):
             return
         still = still[reach[:, -1] - radius < found.distance[still]]
-        tested, k = k, min(2 * k, len(group)) if k < MOST else len(group)
+        tested, k = k, min(FACTOR * k, len(group)) if k < MOST else len(group)
 
 
 def surface_distance(points: Tensor, vertices: Tensor, triangles: Tensor) -> Tensor:
