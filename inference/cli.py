@@ -62,12 +62,17 @@ def _add_runs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]", comm
     )
     infer.add_argument("--seconds", type=positive, metavar="N", help="stop after this long (default: at Ctrl-C)")
 
-    example = "mien reprocess takes/demo/slate_T001 --out takes/demo/slate_T001_live --overlay head.mp4"
+    example = "mien reprocess takes/demo/slate_T001 --layer second --model models/second"
     reprocess = add_verb(
-        verbs, "reprocess", _reprocess, "run a model over a take: a new take with meshes", example, common=common
+        verbs, "reprocess", _reprocess, "run a model over a take: a new take, or a layer of it", example, common=common
     )
     reprocess.add_argument("take", type=Path, metavar="TAKE", help="folder of the take")
-    reprocess.add_argument("--out", type=Path, required=True, metavar="TAKE2", help="folder of the new take")
+    where = reprocess.add_mutually_exclusive_group(required=True)
+    where.add_argument("--out", type=Path, metavar="TAKE2", help="folder of the new take: pictures and meshes")
+    where.add_argument("--layer", metavar="NAME", help="the meshes only, as a new layer of TAKE")
+    reprocess.add_argument("--calibration", type=Path, metavar="FILE", help="other cameras (default: as they were)")
+    policies = ("omit", "freeze", "drop", "stop")
+    reprocess.add_argument("--on-missing", choices=policies, help="what a missing camera does (default: omit)")
     reprocess.add_argument("--model", metavar="MODEL", help="name or folder (default: inference.model)")
     reprocess.add_argument("--overlay", type=Path, metavar="VIDEO.mp4", help="also draw the meshes over every view")
     _engine_arguments(reprocess)
@@ -127,9 +132,10 @@ def _infer(args: argparse.Namespace) -> int:
 
 
 def _reprocess(args: argparse.Namespace) -> int:
-    from dataclasses import asdict
+    from dataclasses import asdict, replace
 
-    from inference.reprocess import offline_sync, reprocess_take
+    from inference.reprocess import Setting, layer_path, offline_sync, reprocess_take
+    from streamer.imports.calibrations import read_calibration
     from streamer.progress import progress
     from streamer.takes import open_take
 
@@ -140,25 +146,29 @@ def _reprocess(args: argparse.Namespace) -> int:
         raise ConfigError("--overlay: this command line brings no renderer; run it as: mien reprocess")
     if args.overlay is not None and args.overlay.suffix.lower() != ".mp4":  # not after the work of an hour
         raise ConfigError(f"--overlay {args.overlay}: videos are written as .mp4; choose a name that ends so")
+    if args.overlay is not None and args.layer is not None:
+        raise ConfigError("--overlay draws over the pictures of a new take; use it with --out")
     with open_take(args.take) as take:
-        sync = offline_sync(take, settings.sync.min_cameras)
+        sync = replace(offline_sync(take, settings.sync.min_cameras), on_missing=args.on_missing or "omit")
+    calibration = None if args.calibration is None else read_calibration(args.calibration)
+    out = args.out if args.layer is None else layer_path(args.take, args.layer)
     with progress("reconstructing", quiet=args.json) as advance:
         done = reprocess_take(
             args.take,
-            args.out,
+            out,
             model=_model(args, settings),
             engine=chosen.engine,
             precision=chosen.precision,
             threads=chosen.threads,
-            sync=sync,
+            setting=Setting(sync, calibration, settings.text if args.layer is not None else None),
             progress=advance,
         )
-    result: dict[str, Any] = {"out": str(args.out), **asdict(done)}
+    result: dict[str, Any] = {"out": str(out), **asdict(done)}
     if args.overlay is not None and overlay is not None:
         with open_take(args.out) as take:
             result["overlay"] = {"path": str(args.overlay), "pictures": overlay(take, args.overlay)}
     trouble = f"; {done.failed} sets failed, the first: {done.first_error}" if done.failed else ""
-    _print(args, result, f"{done.meshes} meshes of {done.sets} sets in {args.out}{trouble}")
+    _print(args, result, f"{done.meshes} meshes of {done.sets} sets in {out}{trouble}")
     return 0
 
 

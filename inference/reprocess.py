@@ -1,4 +1,4 @@
-"""Run a model over a take, as fast as it goes: a new take with the same pictures and new meshes.
+"""Run a model over a take, as fast as it goes: a new take with the same pictures, or a new layer of the take.
 
 What comes out depends on the take, the model, the engine and the precision alone: two runs give equal bytes, and a set
 that was reconstructed live gives the same mesh again.
@@ -16,13 +16,29 @@ from inference.model_store import ModelFiles
 from inference.pipeline import Outcome, Pipeline
 from inference.reconstruct import NetworkFactory, Reconstructor, live_network
 from streamer.config import SyncConfig
-from streamer.errors import TakeError
+from streamer.errors import CalibrationError, TakeError
 from streamer.takes import Take, TakeWriter, open_take
-from streamer.types import FrameSet, MeshFrame
+from streamer.takes.layout import LAYERS, check_name
+from streamer.types import Calibration, FrameSet, MeshFrame
 from streamer.wire import Message
 
 COPIED = ("frame", "truth", "calibration", "topology")
 """Channels that the new take has in common with the old one; meshes and health are its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What is other than when the take was recorded."""
+
+    sync: SyncConfig | None = None
+    """How frames become sets; None: as the take says."""
+    calibration: Calibration | None = None
+    """The cameras; None: as they were."""
+    config_text: str | None = None
+    """The configuration of this run, kept with the result; None: that of the take."""
+
+
+DEFAULT = Setting()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +73,19 @@ def offline_sync(take: Take, min_cameras: int) -> SyncConfig:
     return replace(take.sync, min_cameras=max(1, min(min_cameras, len(take.calibration.cameras))))
 
 
+def layer_path(source: Path, name: str) -> Path:
+    """Return the folder of a new layer of a take.
+
+    Raises:
+        ConfigError: it cannot be a folder name.
+        TakeError: there is such a layer already.
+    """
+    out = source / LAYERS / check_name("layer", name)
+    if out.exists():
+        raise TakeError(f"{source} has a layer '{name}' already; give another name, or remove {out}")
+    return out
+
+
 def reprocess_take(
     source: Path,
     out: Path,
@@ -65,20 +94,20 @@ def reprocess_take(
     engine: str = "openvino",
     precision: Precision = "f32",
     threads: int = 0,
-    sync: SyncConfig | None = None,
+    setting: Setting = DEFAULT,
     progress: Callable[[int, int], None] = lambda done, total: None,
     network: NetworkFactory = live_network,
 ) -> Reprocessed:
-    """Reconstruct every frame set of a take into a new take, complete or not at all.
+    """Reconstruct every frame set of a take into a new take or layer, complete or not at all.
 
     Args:
-        source: the take.
-        out: folder of the new take; must not exist.
+        source: the take; never changed.
+        out: folder of the new take, or `layer_path`, which gets the meshes only; must not exist.
         model: the model.
         engine: name of the engine.
         precision: of the model's `net` graphs.
         threads: threads of the engine; 0: all cores.
-        sync: how frames become sets; None: as the take says.
+        setting: another calibration or policy.
         progress: told sets done and sets in all.
         network: makes the network.
 
@@ -91,12 +120,14 @@ def reprocess_take(
         raise TakeError(f"{out} exists already; give another folder or remove it")
     with (
         open_take(source) as take,
-        Reconstructor(model, take.calibration, engine, precision, threads, network=network) as reconstructor,
+        Reconstructor(
+            model, _cameras(take, setting.calibration), engine, precision, threads, network=network
+        ) as reconstructor,
     ):
         partial = out.with_name(f".{out.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
         try:
-            done = _write(take, partial, reconstructor, sync or take.sync, progress)
+            done = _write(take, partial, reconstructor, setting, progress, whole=out.parent != source / LAYERS)
             if done.failed and not done.meshes:
                 raise TakeError(f"{source}: none of its {done.sets} sets gave a mesh, the first: {done.first_error}")
             partial.rename(out)
@@ -133,11 +164,14 @@ def _write(
     take: Take,
     folder: Path,
     reconstructor: Reconstructor,
-    sync: SyncConfig,
+    setting: Setting,
     progress: Callable[[int, int], None],
+    *,
+    whole: bool,
 ) -> Reprocessed:
-    times = set_times(take)
-    others = _Copy(take.messages(COPIED))
+    times, sync = set_times(take), setting.sync or take.sync
+    copied = [name for name in COPIED if whole and (name != "calibration" or setting.calibration is None)]
+    others = _Copy(take.messages(copied))
     sets = meshes = 0
     first_error = ""
     total = take.count_sets()
@@ -145,8 +179,8 @@ def _write(
     outcomes = closing(reconstruct_all(take.frame_sets(sync), reconstructor))
     with TakeWriter(
         folder,
-        calibration=take.calibration,
-        config_text=take.config_text,
+        calibration=_cameras(take, setting.calibration),
+        config_text=take.config_text if setting.config_text is None else setting.config_text,
         show=info.show,
         slate=info.slate,
         take=info.take,
@@ -168,6 +202,19 @@ def _write(
             progress(sets, max(sets, total))
         others.write_until(writer, None)
     return Reprocessed(sets, meshes, sets - meshes, first_error, reconstructor.precision)
+
+
+def _cameras(take: Take, given: Calibration | None) -> Calibration:
+    if given is None:
+        return take.calibration
+    for camera in take.cameras:
+        known, size = given[camera], take.calibration[camera]
+        if (known.width, known.height) != (size.width, size.height):
+            raise CalibrationError(
+                f"camera '{camera}' is calibrated for {known.width}x{known.height}, it was {size.width}x{size.height} "
+                "when the take was recorded; give a calibration of the same pictures"
+            )
+    return given
 
 
 class _Copy:

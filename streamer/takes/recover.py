@@ -13,6 +13,7 @@ from streamer.config import SyncConfig
 from streamer.errors import CalibrationError, TakeError, WireError
 from streamer.takes.carve import Found, carve
 from streamer.takes.disk import AppendFile, crc_of, replace_file, sync_folder
+from streamer.takes.extras import write_extras
 from streamer.takes.index import TakeFile
 from streamer.takes.layout import (
     CALIBRATION,
@@ -30,7 +31,7 @@ from streamer.takes.layout import (
 )
 from streamer.takes.mcap_file import McapFile
 from streamer.takes.stored import Unpacker, channel_of
-from streamer.takes.verify import Progress, Report, check_file, verify_take
+from streamer.takes.verify import Progress, Report, check_file, layers_of, verify_take
 from streamer.takes.writer import topic_of
 from streamer.types import Calibration, Frame
 
@@ -68,12 +69,16 @@ def recover_take(path: Path, on_progress: Progress | None = None) -> Report:
         raise TakeError(f"{path}: no such folder")
     if not any(path.glob("*.mcap")) and not (path / "take.json").exists():
         raise TakeError(f"{path} is not a take: it holds neither take.json nor an .mcap file")
+    lost: Counter[str] = Counter()
+    for layer in layers_of(path):
+        lost.update(recover_take(layer).lost)
     lock = TakeLock(path)
     try:
         sweep(path)
         if _is_whole(path):
             return verify_take(path)
         _repair(path, on_progress)
+        write_extras(path)
     except OSError as error:
         sweep(path)
         raise TakeError(
@@ -81,7 +86,8 @@ def recover_take(path: Path, on_progress: Progress | None = None) -> Report:
         ) from error
     finally:
         lock.release()
-    return verify_take(path)
+    report = verify_take(path)
+    return replace(report, lost=dict(lost + Counter(report.lost)))
 
 
 def _is_whole(path: Path) -> bool:

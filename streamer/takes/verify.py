@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 from mcap.opcode import Opcode
+from numpy.typing import NDArray
 
 from streamer.errors import TakeError, WireError
 from streamer.takes import sets
 from streamer.takes.carve import Broken, Found, carve
 from streamer.takes.disk import crc_of
-from streamer.takes.layout import CALIBRATION, CONFIG, TAKE_JSON, FileInfo, OtherSchema, TakeInfo, read_info
+from streamer.takes.layout import CALIBRATION, CONFIG, LAYERS, TAKE_JSON, FileInfo, OtherSchema, TakeInfo, read_info
 from streamer.takes.mcap_file import FOOTER, MCAP_MAGIC
 from streamer.takes.reader import Take
 from streamer.takes.stored import Unpacker
@@ -47,6 +48,16 @@ class Report:
     """What recovery could not bring back: channel, `message`, `file` or `config` to count."""
     drops: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """The drop ledger: topic to reason to number of messages that were never in the take."""
+    partial: int = 0
+    """Sets in which a calibrated camera is missing."""
+    gaps: Mapping[str, int] = field(default_factory=dict)
+    """Camera to frame ids between its first and its last that it has no frame of."""
+    duplicates: Mapping[str, int] = field(default_factory=dict)
+    """Camera to frames whose frame id it has already."""
+    jumps: Mapping[str, int] = field(default_factory=dict)
+    """Camera to frames that were exposed before the one before them: its clock jumped back."""
+    skew_us: Mapping[str, float] = field(default_factory=dict)
+    """Spread of exposure times inside the sets: `p50`, `p95`, `max`, us."""
 
     def as_json(self) -> dict[str, Any]:
         """Return the report as plain values."""
@@ -134,8 +145,28 @@ def verify_take(path: Path, on_progress: Progress | None = None) -> Report:
             missing += absent
             damaged += broken
     if info is None or missing or damaged:
-        return _count_by_carving(path, info, missing, damaged)
-    return _count(path, info)
+        return _with_layers(path, _count_by_carving(path, info, missing, damaged))
+    return _with_layers(path, _count(path, info))
+
+
+def layers_of(path: Path) -> list[Path]:
+    """Return the folders of the layers of a take, whole or not."""
+    return sorted(p for p in (path / LAYERS).glob("*") if p.is_dir() and not p.name.startswith("."))
+
+
+def _with_layers(path: Path, report: Report) -> Report:
+    """Add what is wrong with the layers."""
+    missing, damaged = list(report.missing), list(report.damaged)
+    for layer in layers_of(path):
+        try:
+            found = verify_take(layer)
+        except TakeError as error:
+            damaged.append(f"{LAYERS}/{layer.name}: {error}")
+            continue
+        missing += [f"{LAYERS}/{layer.name}: {line}" for line in found.missing]
+        damaged += [f"{LAYERS}/{layer.name}: {line}" for line in found.damaged]
+    ok = report.ok and not missing and not damaged
+    return dataclasses.replace(report, ok=ok, missing=tuple(missing), damaged=tuple(damaged))
 
 
 def _read_info(path: Path) -> tuple[TakeInfo | None, list[str], list[str]]:
@@ -183,7 +214,8 @@ def _count(path: Path, info: TakeInfo) -> Report:
         ]
         return Report(
             ok=not wrong and not stray,
-            sets=take.count_sets(),
+            **statistics(take),
+            sets=len(take.sets),
             meshes=take.mesh_count,
             frames=take.frame_count,
             missing=tuple(stray),
@@ -191,6 +223,33 @@ def _count(path: Path, info: TakeInfo) -> Report:
             lost=info.lost,
             drops=info.drops,
         )
+
+
+def statistics(take: Take) -> dict[str, Any]:
+    """Return what the ids and times of a take say of its rig: fields of `Report`. A frame missing is no damage."""
+    gaps: dict[str, int] = {}
+    duplicates: dict[str, int] = {}
+    jumps: dict[str, int] = {}
+    for camera in take.cameras:
+        keys = take.keys(f"frame/{camera}")
+        ids: NDArray[np.int64] = np.unique(keys[:, 0])
+        for counts, count in (
+            (gaps, int(np.ptp(ids)) + 1 - len(ids)),
+            (duplicates, len(keys) - len(ids)),
+            (jumps, int((np.diff(keys[:, 1]) < 0).sum())),
+        ):
+            if count:
+                counts[camera] = count
+    ledger = take.sets.ledger()
+    skews = ledger["skew_ns"] / 1e3
+    points = zip(("p50", "p95", "max"), np.percentile(skews, (50, 95, 100)), strict=True) if len(skews) else ()
+    return {
+        "partial": int((~ledger["complete"]).sum()),
+        "gaps": gaps,
+        "duplicates": duplicates,
+        "jumps": jumps,
+        "skew_us": {name: round(float(value), 3) for name, value in points},
+    }
 
 
 def _count_by_carving(path: Path, info: TakeInfo | None, missing: list[str], damaged: list[str]) -> Report:

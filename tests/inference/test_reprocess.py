@@ -1,6 +1,7 @@
 """A take through a model: the same meshes as live, equal bytes each time, complete or not at all."""
 
 import threading
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -8,9 +9,11 @@ import numpy as np
 import pytest
 
 from inference.reconstruct import Reconstructor
-from inference.reprocess import offline_sync, reprocess_take
-from streamer.errors import TakeError
+from inference.reprocess import Setting, layer_path, offline_sync, reprocess_take
+from streamer.errors import CalibrationError, ConfigError, TakeError
 from streamer.takes import TakeWriter, open_take
+from streamer.takes.recover import recover_take
+from streamer.takes.verify import verify_take
 from streamer.types import F32, U8
 from tests.inference.fake_network import FakeNetwork, Result
 from tests.inference.makers import EXPOSURE_NS, frame, grey, octahedron, ring, tiny_model
@@ -117,3 +120,40 @@ def test_an_interruption_ends_the_threads_and_leaves_nothing(tmp_path: Path) -> 
     assert caught.tb is not None
     assert [t.name for t in threading.enumerate() if t.name.startswith(("pipeline", "decode"))] == []
     assert not [path.name for path in tmp_path.iterdir() if "out" in path.name]
+
+
+def test_a_layer_holds_the_meshes_only_and_leaves_the_take_alone(tmp_path: Path) -> None:
+    model = tiny_model(tmp_path / "tiny")
+    source = tmp_path / "take"
+    write_take(source)
+    before = {p.name: p.read_bytes() for p in source.iterdir()}
+    out = layer_path(source, "second")
+    done = reprocess_take(source, out, model=model, threads=1, network=FakeNetwork)
+    moved = replace(ring(8), cameras=tuple(replace(c, distortion=np.full(5, 0.01)) for c in ring(8).cameras))
+    setting = Setting(calibration=moved, config_text="schema = 1\n")
+    third = layer_path(source, "third")
+    reprocess_take(source, third, model=model, threads=1, network=FakeNetwork, setting=setting)
+    assert {p.name: p.read_bytes() for p in source.iterdir() if p.is_file()} == before
+    assert verify_take(source).ok
+    with open_take(source) as take:
+        assert take.layers == ("second", "third")
+        with take.layer("second") as layer, take.layer("third") as other:
+            assert len(layer.meshes()) == done.meshes == 6
+            assert layer.frame_count == 0 and set(layer.topics) == {"calibration", "topology", "mesh"}
+            assert layer.meshes()[0].topology_id in layer.topologies
+            assert other.config_text == "schema = 1\n"
+            assert other.calibration["cam_0"].distortion[0] == 0.01 != layer.calibration["cam_0"].distortion[0]
+    with pytest.raises(TakeError, match="has a layer 'second' already"):
+        layer_path(source, "second")
+    with pytest.raises(ConfigError, match="use 1 to 64 letters"):
+        layer_path(source, "../second")
+    small = replace(ring(8), cameras=tuple(replace(c, width=c.width + 1) for c in ring(8).cameras))
+    with pytest.raises(CalibrationError, match="it was"):
+        reprocess_take(
+            source, layer_path(source, "x"), model=model, network=FakeNetwork, setting=Setting(calibration=small)
+        )
+    file = out / "main_0000.mcap"
+    file.write_bytes(file.read_bytes()[:-50])
+    assert any(line.startswith("layers/second: ") for line in verify_take(source).damaged)
+    assert recover_take(source).ok
+    assert verify_take(source).ok

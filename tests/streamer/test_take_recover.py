@@ -96,7 +96,7 @@ def test_a_take_cut_anywhere_is_made_whole(tmp_path: Path, part: int) -> None:
         assert report.frames == sum(len(numbers.get(camera, [])) for camera in CAMERAS)
         assert all(found == list(range(len(found))) for found in numbers.values())
         left = sorted(item.name for item in path.iterdir())
-        assert left == ["calibration.toml", "config.toml", "main_0000.mcap", "take.json"]
+        assert left == ["calibration.toml", "config.toml", "main_0000.mcap", "metadata.cptake", "take.json"]
     assert recover_take(path) == report  # a whole take is left alone
 
 
