@@ -33,7 +33,7 @@ def write_pc2(path: Path, job: Job) -> dict[str, Any]:
 
 
 def write_mdd(path: Path, job: Job) -> dict[str, Any]:
-    """Write MDD (LightWave, Blender, Maya, Houdini): big-endian; it holds times, but programs count samples (Blender)."""
+    """Write MDD (LightWave, Blender, Maya, Houdini): big-endian; has times, but Blender counts samples."""
     motion, count = job.motion, len(job.motion)
     frames = motion.timeline.frame_numbers + job.options.start_frame
     with path.open("wb") as file:

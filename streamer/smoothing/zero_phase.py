@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 
-REACH = 3.0
-"""Half the window, in standard deviations of the Gaussian; what is cut off weighs less than 1 %."""
+REACH = 4.0
+"""Half the window, in standard deviations of the Gaussian; what is cut off weighs less than 0.1 %."""
 _HALF_POWER = 1.0777
 """Solves (1 + u) exp(-u) = sqrt(1/2): the response of the kernel at u = (2 pi f sigma)^2 / 2."""
 

@@ -39,11 +39,18 @@ def head_topology() -> Topology:
             coordinates += [(ua, ub, uc), (ua, uc, ud)]
         faces.append((last, corner(RINGS - 1, s + 1), corner(RINGS - 1, s)))
         coordinates.append((uv_corner(RINGS + 1, s), uv_corner(RINGS, s + 1), uv_corner(RINGS, s)))
+    used, coordinates = np.unique(coordinates, return_inverse=True)
     uv = [(s / SIDES, 1 - r / (RINGS + 1)) for r in range(RINGS + 2) for s in range(SIDES + 1)]
     regions = {"scalp": np.flatnonzero((points[:, 1] > 0.03) & (points[:, 0] < 0.07))}
     template = (points - points.mean(0)).astype(np.float32)
     return Topology(
-        "lopsided", np.array(faces), np.array(uv, np.float32), np.array(coordinates), template, UNITS, regions
+        "lopsided",
+        np.array(faces),
+        np.array(uv, np.float32)[used],
+        coordinates.reshape(-1, 3),
+        template,
+        UNITS,
+        regions,
     )
 
 

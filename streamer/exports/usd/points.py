@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from streamer.errors import TakeError
 from streamer.exports.job import Job
 from streamer.exports.motion import Sample
 from streamer.exports.usd.stage import Pxr, define_mesh, new_stage
@@ -16,6 +17,12 @@ from streamer.geometry import vertex_normals
 
 SAVE_EVERY = 250
 """Samples between two saves of one file: 25 MB for 4,300 vertices with normals."""
+MOST_AS_TEXT = 2000
+"""Samples that a .usda may hold: it lies in memory until the end, and takes 200 kB each."""
+
+
+STILL = "still.usdc"
+"""What all clips share: faces, texture coordinates."""
 
 
 def clips_name(out: Path) -> str:
@@ -25,12 +32,17 @@ def clips_name(out: Path) -> str:
 
 def write_points(pxr: Pxr, path: Path, job: Job) -> dict[str, Any]:
     """Write the samples into one file."""
+    binary = path.suffix.lower() != ".usda"
+    if not binary and len(job.motion) > MOST_AS_TEXT:
+        raise TakeError(f"{path.name}: {len(job.motion)} samples are too many for text; use .usdc, or --frames A-B")
     stage = new_stage(pxr, path, job)
     mesh = _mesh(pxr, stage, job)
     moving = _Moving.of(pxr, mesh, job)
     for sample in job.samples():
+        if not sample.number:
+            moving.rest(sample)
         moving.set(sample)
-        if sample.number % SAVE_EVERY == SAVE_EVERY - 1:
+        if binary and sample.number % SAVE_EVERY == SAVE_EVERY - 1:
             stage.GetRootLayer().Save()
     stage.GetRootLayer().Save()
     return {}
@@ -46,6 +58,8 @@ def write_clips(pxr: Pxr, path: Path, job: Job) -> dict[str, Any]:
     starts: list[float] = []
     for number, samples in enumerate(_groups(job)):
         starts.append(samples.first.frame)
+        if not number:
+            _write_still(pxr, folder / STILL, job, samples.first)
         _write_clip(pxr, folder / _clip(number), job, samples)
     manifest = pxr.Usd.Stage.CreateNew(str(folder / "manifest.usda"))
     _Moving.of(pxr, pxr.UsdGeom.Mesh.Define(manifest, _path(job)), job)
@@ -53,8 +67,11 @@ def write_clips(pxr: Pxr, path: Path, job: Job) -> dict[str, Any]:
     manifest.GetRootLayer().Save()
 
     stage = new_stage(pxr, path, job)
-    mesh = _mesh(pxr, stage, job)
-    clips = pxr.Usd.ClipsAPI(mesh.GetPrim())
+    prim = stage.DefinePrim(_path(job), "Mesh")
+    stage.SetDefaultPrim(_root(pxr, stage, job))
+    # Values in this file would win against the clips; what is behind a reference does not.
+    prim.GetReferences().AddReference(f"./{folder.name}/{STILL}", _path(job))
+    clips = pxr.Usd.ClipsAPI(prim)
     names = [f"./{folder.name}/{_clip(number)}" for number in range(len(starts))]
     end = float(job.motion.timeline.frame_numbers[-1] + job.options.start_frame)
     clips.SetClipAssetPaths(pxr.Sdf.AssetPathArray([pxr.Sdf.AssetPath(name) for name in names]))
@@ -93,6 +110,13 @@ def _groups(job: Job) -> Iterator[_Group]:
         following = held[0] if held else None
 
 
+def _write_still(pxr: Pxr, path: Path, job: Job, sample: Sample) -> None:
+    """Write what does not move, and the first sample as the value outside of time."""
+    stage = pxr.Usd.Stage.CreateNew(str(path))
+    _Moving.of(pxr, _mesh(pxr, stage, job), job).rest(sample)
+    stage.GetRootLayer().Save()
+
+
 def _write_clip(pxr: Pxr, path: Path, job: Job, samples: _Group) -> None:
     stage = pxr.Usd.Stage.CreateNew(str(path))
     mesh = pxr.UsdGeom.Mesh.Define(stage, _path(job))
@@ -116,10 +140,14 @@ def _path(job: Job) -> str:
 
 
 def _mesh(pxr: Pxr, stage: Any, job: Job) -> Any:
-    root = pxr.UsdGeom.Xform.Define(stage, "/" + job.options.name)
-    stage.SetDefaultPrim(root.GetPrim())
-    pxr.Usd.ModelAPI(root.GetPrim()).SetKind("component")
+    stage.SetDefaultPrim(_root(pxr, stage, job))
     return define_mesh(pxr, stage, _path(job), job)
+
+
+def _root(pxr: Pxr, stage: Any, job: Job) -> Any:
+    prim = pxr.UsdGeom.Xform.Define(stage, "/" + job.options.name).GetPrim()
+    pxr.Usd.ModelAPI(prim).SetKind("component")
+    return prim
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,13 +178,18 @@ class _Moving:
 
     def set(self, sample: Sample) -> None:
         """Write one sample."""
-        pxr, frame = self.pxr, sample.frame
-        self.points.Set(pxr.points(sample.vertices), frame)
-        normals = vertex_normals(sample.vertices, self.job.motion.triangles)
-        flat = ~normals.any(1)
-        normals[flat] = (0.0, 0.0, 1.0)
-        self.normals.Set(pxr.points(normals), frame)
-        self.extent.Set(pxr.extent(sample.vertices), frame)
-        self.frame_id.Set(sample.frame_id, frame)
+        self._geometry(sample, self.pxr.Usd.TimeCode(sample.frame))
+        self.frame_id.Set(sample.frame_id, sample.frame)
         if self.weights is not None and sample.weights is not None:
-            self.weights.Set(pxr.Vt.FloatArray.FromNumpy(sample.weights), frame)
+            self.weights.Set(self.pxr.Vt.FloatArray.FromNumpy(sample.weights), sample.frame)
+
+    def rest(self, sample: Sample) -> None:
+        """Write the geometry of a sample as the value outside of time, which some readers begin with."""
+        self._geometry(sample, self.pxr.Usd.TimeCode.Default())
+
+    def _geometry(self, sample: Sample, code: Any) -> None:
+        normals = vertex_normals(sample.vertices, self.job.motion.triangles)
+        normals[~normals.any(1)] = (0.0, 0.0, 1.0)
+        self.points.Set(self.pxr.points(sample.vertices), code)
+        self.normals.Set(self.pxr.points(normals), code)
+        self.extent.Set(self.pxr.extent(sample.vertices), code)

@@ -10,7 +10,6 @@ from streamer.exports.morphs import Morphs, arkit_morphs
 from streamer.exports.rigid import quaternion
 from streamer.exports.usd.stage import Pxr, define_mesh, new_stage
 from streamer.geometry import vertex_normals
-from streamer.types import F64
 
 JOINT = "head"
 
@@ -22,8 +21,6 @@ def write_skel(pxr: Pxr, path: Path, job: Job) -> dict[str, Any]:
     root = pxr.UsdSkel.Root.Define(stage, "/" + job.options.name)
     stage.SetDefaultPrim(root.GetPrim())
     pxr.Usd.ModelAPI(root.GetPrim()).SetKind("component")
-    matrix = job.preset.axes.matrix
-    root.CreateExtentAttr(pxr.points(_bounds(morphs, matrix)))
     skeleton = pxr.UsdSkel.Skeleton.Define(stage, root.GetPath().AppendChild("skeleton"))
     skeleton.CreateJointsAttr([JOINT])
     identity = pxr.Vt.Matrix4dArray([pxr.Gf.Matrix4d(1.0)])
@@ -33,6 +30,7 @@ def write_skel(pxr: Pxr, path: Path, job: Job) -> dict[str, Any]:
     animation = _animation(pxr, stage, job, morphs)
     binding = pxr.UsdSkel.BindingAPI.Apply(skeleton.GetPrim())
     binding.CreateAnimationSourceRel().SetTargets([animation.GetPath()])
+    _extents(pxr, root, job)
     stage.GetRootLayer().Save()
     job.notes.append(
         f"blend shapes: at most {morphs.error_max_mm:.3g} mm off, rms {morphs.error_rms_mm:.2g} mm; units that always "
@@ -100,13 +98,9 @@ def _names(pxr: Pxr, morphs: Morphs) -> list[str]:
     return [pxr.identifier(name) for name in morphs.names]
 
 
-def _bounds(morphs: Morphs, matrix: F64) -> F64:
-    """Return bounds of all samples: of the base where the head went, and as far as all shapes together reach."""
-    low, high = np.full(3, np.inf), np.full(3, -np.inf)
-    reach = float(np.linalg.norm(morphs.deltas, axis=2).sum(0).max()) if len(morphs.deltas) else 0.0
-    corners = np.array(np.meshgrid(*np.stack([morphs.base.min(0), morphs.base.max(0)], 1))).reshape(3, -1).T
-    for pose in morphs.world_from_head:
-        placed = corners @ pose[:3, :3].T + pose[:3, 3]
-        low, high = np.minimum(low, placed.min(0) - reach), np.maximum(high, placed.max(0) + reach)
-    ends = np.stack([low, high]) @ matrix.T
-    return np.stack([ends.min(0), ends.max(0)])
+def _extents(pxr: Pxr, root: Any, job: Job) -> None:
+    """Let USD itself say how far the skinned head reaches, frame by frame, from joints and bound geometry."""
+    boundable, attribute = pxr.UsdGeom.Boundable(root.GetPrim()), root.CreateExtentAttr()
+    frames = (job.motion.timeline.frame_numbers + job.options.start_frame).tolist()
+    for code in (pxr.Usd.TimeCode.Default(), *map(pxr.Usd.TimeCode, frames)):
+        attribute.Set(pxr.UsdGeom.Boundable.ComputeExtentFromPlugins(boundable, code), code)
