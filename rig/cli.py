@@ -41,6 +41,8 @@ def add_verbs(
         "node", parents=[common], help="publish the cameras of this host", epilog=NODE, formatter_class=raw
     )
     node.add_argument("--seconds", type=positive, metavar="S", help="stop after S seconds; default: Ctrl-C")
+    node.add_argument("--record", action="store_true", help="also record full pictures on this host, as a take")
+    node.add_argument("--out", metavar="TAKE", help="folder of that take (default: next of record.show and slate)")
     node.set_defaults(handler=run_node_verb)
 
     cameras = subparsers.add_parser("cameras", help="list or preview cameras", epilog=CAMERAS, formatter_class=raw)
@@ -85,12 +87,19 @@ def _add_simulate(parser: argparse.ArgumentParser) -> None:
 
 def run_node_verb(args: argparse.Namespace) -> int:
     """Run `mien node`."""
+    from pathlib import Path
+
+    from rig.host_recording import HostRecordingOptions
     from rig.node import run_node
     from streamer.processes import Stop
 
     settings = args.load()
+    recording = None
+    if args.record:
+        path = None if args.out is None else Path(args.out)
+        recording = HostRecordingOptions(settings.record, settings.sync, settings.text, path)
     with Stop() as stop:
-        counters = run_node(settings.rig, settings.bus, stop=stop, seconds=args.seconds)
+        counters = run_node(settings.rig, settings.bus, stop=stop, seconds=args.seconds, recording=recording)
     if args.json:
         print(json.dumps({"counters": dict(counters)}))
     return 0

@@ -144,6 +144,11 @@ class Grabber:
         return len(self._queue)
 
     @property
+    def fill(self) -> float:
+        """How full the queue is, 0 to 1."""
+        return len(self._queue) / self._capacity
+
+    @property
     def trouble(self) -> str:
         """Why there are no pictures at the moment; empty while the device delivers."""
         return self._trouble

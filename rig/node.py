@@ -14,7 +14,10 @@ from rig.config import RigConfig
 from rig.driver import CameraDriver, TriggerMode, TruthSource, choose_trigger
 from rig.drivers import make_driver
 from rig.grabber import Grabbed, Grabber
+from rig.host_recording import HostRecording, HostRecordingOptions
+from rig.node_gauges import Rates, camera_gauges, camera_trouble
 from rig.pictures import DamagedPicture, Picture, prepare
+from rig.sync.alarm import SkewWatch
 from streamer.config import BusConfig
 from streamer.errors import MienError
 from streamer.processes import HealthBeat, Vitals
@@ -42,6 +45,7 @@ def run_node(
     seconds: float | None = None,
     driver: CameraDriver | None = None,
     bound: Callable[[str], object] | None = None,
+    recording: HostRecordingOptions | None = None,
 ) -> Mapping[str, int]:
     """Publish the cameras of this host until told to stop, until the source ends, or for some time.
 
@@ -53,6 +57,7 @@ def run_node(
         seconds: length of the run from the first exposure on; None: no limit.
         driver: the device, not open; None: the one that `rig` names.
         bound: told the endpoint that was bound, before the device is opened.
+        recording: also record full pictures on this host; None: do not.
 
     Returns:
         The final counters; per camera `grabbed` = `published` + `dropped-in-queue` + `damaged`.
@@ -66,7 +71,7 @@ def run_node(
     with Publisher(endpoint, ring_slots=ring_slots_for(bus), keys_dir=bus.keys_dir) as publisher:
         if bound is not None:
             bound(publisher.endpoint)
-        return _Node(rig, publisher, device, trigger).run(stop, seconds)
+        return _Node(rig, publisher, device, trigger, bus.ring_slots).run(stop, seconds, recording)
 
 
 def _device(rig: RigConfig, driver: CameraDriver | None) -> tuple[CameraDriver, TriggerMode]:
@@ -78,7 +83,9 @@ def _device(rig: RigConfig, driver: CameraDriver | None) -> tuple[CameraDriver, 
 class _Node:
     """The state of one run; used by one thread, which alone touches the publisher."""
 
-    def __init__(self, rig: RigConfig, publisher: Publisher, driver: CameraDriver, trigger: TriggerMode) -> None:
+    def __init__(
+        self, rig: RigConfig, publisher: Publisher, driver: CameraDriver, trigger: TriggerMode, ring_slots: int
+    ) -> None:
         self._rig = rig
         self._publisher = publisher
         self._driver = driver
@@ -93,16 +100,24 @@ class _Node:
         # Full raw pictures need no work: handing them to another thread would cost more than it does.
         self._inline = rig.encoding == "raw" and rig.publish == "full"
         self._ages_ms: list[float] = []
-        self._measured: tuple[float, int] | None = None
+        self._rates = Rates(ring_slots)
         self._error = ""
+        self._watch = SkewWatch((), 0)
+        self._recording: HostRecording | None = None
 
-    def run(self, stop: StopSignal, seconds: float | None) -> Mapping[str, int]:
+    def run(
+        self, stop: StopSignal, seconds: float | None, recording: HostRecordingOptions | None = None
+    ) -> Mapping[str, int]:
         # No heartbeat before the device is open: the first one tells a supervisor that this process works.
         self._grabber.start()
         try:
             calibration = self._driver.calibration
             self._cameras = {camera.id: camera for camera in calibration.cameras}
             self._published = dict.fromkeys(calibration.ids, 0)
+            self._watch = SkewWatch(calibration.ids, self._rig.skew_alarm_us)
+            if recording is not None:
+                rig = self._rig
+                self._recording = HostRecording(recording, calibration, rig.encoding, rig.jpeg_quality)
             self._states = (("calibration", calibration), *(("topology", each) for each in self._driver.topologies))
             with (
                 HealthBeat(self._publisher, "node", self._vitals),
@@ -111,6 +126,8 @@ class _Node:
                 self._run(pool, stop, seconds)
         finally:
             self._grabber.stop()
+            if self._recording is not None:
+                self._recording.close()
         return self._counters()
 
     def _run(self, pool: ThreadPoolExecutor, stop: StopSignal, seconds: float | None) -> None:
@@ -141,8 +158,17 @@ class _Node:
                 self._publisher.send("truth", replace(mesh, publish_time_ns=time.time_ns()))
         return worked
 
-    def _publish_next(self, wait_s: float) -> bool:
+    def _next(self, wait_s: float) -> Grabbed | None:
         grabbed = self._grabber.get(wait_s)
+        if grabbed is not None:
+            raw = grabbed.raw
+            self._watch.push(raw.camera, grabbed.frame_id, raw.exposure_time_ns)
+            if self._recording is not None:
+                self._recording.offer(grabbed)
+        return grabbed
+
+    def _publish_next(self, wait_s: float) -> bool:
+        grabbed = self._next(wait_s)
         if grabbed is None:
             return False
         try:
@@ -153,7 +179,7 @@ class _Node:
 
     def _encode_next(self, pool: ThreadPoolExecutor, wait_s: float) -> bool:
         while len(self._encoding) < 4 * self._workers:
-            grabbed = self._grabber.get(0.0 if self._encoding else wait_s)
+            grabbed = self._next(0.0 if self._encoding else wait_s)
             if grabbed is None:
                 break
             camera = self._cameras[grabbed.raw.camera]
@@ -192,17 +218,17 @@ class _Node:
 
     def _vitals(self) -> Vitals:
         """Describe the time since the last call; called by the heartbeat, in its thread."""
-        now_s, published = time.monotonic(), sum(self._published.values())
-        gauges = {"queue": float(self._grabber.waiting)}
-        if self._measured is not None and now_s > self._measured[0]:
-            then_s, before = self._measured
-            gauges["fps"] = (published - before) / ((now_s - then_s) * len(self._cameras))
-        self._measured = now_s, published
+        gauges = {"queue": float(self._grabber.waiting), "queue_fill": self._grabber.fill}
+        gauges |= self._rates.gauges(self._published, time.monotonic())
+        gauges |= camera_gauges(self._driver, self._watch)
         ages_ms, self._ages_ms = self._ages_ms, []
         if ages_ms:
             gauges["receive_to_publish_ms.p50"] = statistics.median(ages_ms)
             gauges["receive_to_publish_ms.max"] = max(ages_ms)
-        message = self._error or self._grabber.trouble
+        message = self._error or self._grabber.trouble or camera_trouble(self._driver) or self._watch.alarm
+        if self._recording is not None:
+            gauges |= self._recording.gauges
+            message = message or self._recording.trouble
         return Vitals("degraded" if message else "running", self._counters(), gauges, message)
 
     def _counters(self) -> dict[str, int]:
@@ -213,4 +239,4 @@ class _Node:
                 counters.setdefault(f"{loss}.{camera}", 0)
         for camera, count in list(self._damaged.items()):
             counters[f"damaged.{camera}"] = count
-        return counters
+        return counters | dict(self._recording.counters if self._recording is not None else {})
