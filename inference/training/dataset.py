@@ -5,6 +5,7 @@ sets of eight views fit in one gigabyte. Takes of the simulated rig and real tak
 road.
 """
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,6 +85,10 @@ class Corpus:
             self.camera_from_world[index, chosen],
             (int(width), int(height)),
         )
+
+    def digest(self) -> str:
+        """Equal for equal pictures and poses."""
+        return hashlib.sha256(self.offset.tobytes() + self.world_from_head.tobytes()).hexdigest()[:16]
 
     def heads(self) -> F32:
         """(S, N, 3) true vertices in their head frames, mm."""

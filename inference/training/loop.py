@@ -1,6 +1,5 @@
 """The training loop: AdamW, a plateau and a cosine descent, averaged weights, checkpoints that continue the curve."""
 
-import hashlib
 import json
 import math
 import os
@@ -13,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from inference.training.ranks import Ranks
 from inference.training.samples import Batches
 from inference.training.tasks import Task
 from streamer.errors import ModelError
@@ -49,6 +49,10 @@ class Plan:
         return self.rate * min(1.0, (iteration + 1) / WARM_UP) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * fall)))
 
 
+ALONE = Ranks()
+"""One process on the CPU."""
+
+
 class Average:
     """Exponential average of weights and statistics, with a warm-up."""
 
@@ -82,6 +86,7 @@ def train(
     folder: Path,
     report: Callable[[int, dict[str, float]], None],
     start: Path | None = None,
+    ranks: Ranks = ALONE,
 ) -> dict[str, Tensor]:
     """Train a task; continue from `folder` if it holds a checkpoint of the same plan.
 
@@ -91,15 +96,19 @@ def train(
         folder: checkpoints and the curve (`<task>.curve.jsonl`) go here.
         report: called every `plan.every` iterations with the mean figures since the last call.
         start: folder of an earlier training whose averaged weights are the initial ones.
+        ranks: the processes that share the batches; the first writes files and reports.
 
     Returns:
         The averaged state of the model, which is also loaded into `task.model`.
 
     Raises:
-        ModelError: the loss is not finite (the batch is saved for inspection), or the checkpoint is of another plan.
+        ModelError: the loss is not finite (the batch is saved for inspection), the checkpoint is of another plan, or
+            the batch cannot be divided among the processes.
     """
+    if plan.batch % ranks.count:
+        raise ModelError(f"a batch of {plan.batch} sets cannot be divided among {ranks.count} processes")
     folder.mkdir(parents=True, exist_ok=True)
-    model = task.model
+    model = task.model.to(ranks.device)
     if start is not None:
         _begin_with(model, start / f"{task.name}.checkpoint.pt")
     channels_last(model)
@@ -107,7 +116,13 @@ def train(
     average = Average(model)
     begin = _resume(folder, task, plan, model, optimiser, average)
     batches = Batches(
-        task.sample, count=task.corpus.sets, batch=plan.batch, seed=plan.seed, first=begin, threads=plan.workers
+        task.sample,
+        count=task.corpus.sets,
+        batch=plan.batch,
+        seed=plan.seed,
+        first=begin,
+        threads=plan.workers,
+        share=(ranks.rank, ranks.count),
     )
     sums: dict[str, list[float]] = {}
     try:
@@ -115,18 +130,19 @@ def train(
         model.train()
         for iteration in range(begin, plan.iterations):
             arrays = next(stream)
-            figures = _step(task, plan, model, optimiser, arrays, iteration, folder)
+            figures = _step(task, plan, optimiser, arrays, iteration, folder, ranks)
             average.update(model)
             for name, value in figures.items():
                 sums.setdefault(name, []).append(value)
             if (iteration + 1) % plan.every == 0 or iteration + 1 == plan.iterations:
                 means = {name: float(np.mean(values)) for name, values in sums.items()}
                 sums = {}
-                point = {"iteration": iteration + 1, "samples": (iteration + 1) * plan.batch, **means}
-                with (folder / f"{task.name}.curve.jsonl").open("a") as curve:
-                    curve.write(json.dumps(point) + "\n")
-                _save(folder, task, plan, model, optimiser, average, iteration + 1)
-                report(iteration + 1, means)
+                if ranks.rank == 0:
+                    point = {"iteration": iteration + 1, "samples": (iteration + 1) * plan.batch, **means}
+                    with (folder / f"{task.name}.curve.jsonl").open("a") as curve:
+                        curve.write(json.dumps(point) + "\n")
+                    _save(folder, task, plan, model, optimiser, average, iteration + 1)
+                    report(iteration + 1, means)
     finally:
         batches.close()
     model.load_state_dict(average.state)
@@ -145,26 +161,36 @@ def _optimiser(model: nn.Module, plan: Plan) -> torch.optim.Optimizer:
 def _step(
     task: Task,
     plan: Plan,
-    model: nn.Module,
     optimiser: torch.optim.Optimizer,
     arrays: dict[str, Any],
     iteration: int,
     folder: Path,
+    ranks: Ranks,
 ) -> dict[str, float]:
+    model, device = task.model, torch.device(ranks.device)
     for group in optimiser.param_groups:
         group["lr"] = plan.rate_at(iteration)
-    batch = {name: torch.from_numpy(array) for name, array in arrays.items()}
-    with torch.autocast("cpu", torch.bfloat16, enabled=plan.bf16):
+    batch = {name: torch.from_numpy(array).to(device) for name, array in arrays.items()}
+    with torch.autocast(device.type, torch.bfloat16, enabled=plan.bf16):
         loss, figures = task.loss(batch, iteration / plan.iterations)
-    if not torch.isfinite(loss):
-        saved = folder / "bad_batch.npz"
-        np.savez(saved, **arrays)
-        raise ModelError(f"{task.name}: the loss is {loss.item()} at iteration {iteration}; the batch is in {saved}")
+    bad = not torch.isfinite(loss)
+    if ranks.any(bad):
+        saved = folder / (f"bad_batch.{ranks.rank}.npz" if ranks.count > 1 else "bad_batch.npz")
+        if bad:
+            np.savez(saved, **arrays)
+        what = f"the loss is {loss.item()}" if bad else "the loss of another process is not finite"
+        raise ModelError(
+            f"{task.name}: {what} at iteration {iteration}" + (f"; the batch is in {saved}" if bad else "")
+        )
     optimiser.zero_grad(set_to_none=True)
     torch.autograd.backward(loss)
+    figures = {"loss": loss.item(), **figures}
+    told = torch.tensor(list(figures.values()), dtype=torch.float64, device=device)
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    ranks.average([*gradients, *(b for b in model.buffers() if b.is_floating_point()), told])
     nn.utils.clip_grad_norm_(model.parameters(), 3.0)
     optimiser.step()
-    return {"loss": loss.item(), **figures}
+    return dict(zip(figures, told.tolist(), strict=True))
 
 
 def _save(
@@ -191,7 +217,7 @@ def _save(
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        state: dict[str, Any] = torch.load(path, weights_only=True)
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise ModelError(f"{path}: not a checkpoint of a training: {error}") from error
     return state
@@ -218,12 +244,11 @@ def _resume(
         )
     model.load_state_dict(state["model"])
     optimiser.load_state_dict(state["optimiser"])
-    average.state, average.steps = state["average"], state["average_steps"]
+    average.state = {name: value.to(average.state[name].device) for name, value in state["average"].items()}
+    average.steps = state["average_steps"]
     return int(state["iteration"])
 
 
 def _identity(task: Task, plan: Plan) -> str:
     """What a checkpoint must have been made by to be continued: the plan and the takes."""
-    corpus = task.corpus
-    digest = hashlib.sha256(corpus.offset.tobytes() + corpus.world_from_head.tobytes()).hexdigest()[:16]
-    return f"{plan} on {corpus.sets} sets {digest}"
+    return f"{plan} on {task.corpus.sets} sets {task.corpus.digest()}"

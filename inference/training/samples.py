@@ -196,6 +196,7 @@ class Batches:
         seed: of order and noise.
         first: number of the first batch.
         threads: workers.
+        share: number of this process and of all that share every batch; this one makes its part of it.
     """
 
     def __init__(
@@ -207,8 +208,10 @@ class Batches:
         seed: int,
         first: int = 0,
         threads: int = 1,
+        share: tuple[int, int] = (0, 1),
     ) -> None:
         """Start making the first batches."""
+        self._share = share
         self._make, self._count, self._batch, self._seed, self._next = make, count, batch, seed, first
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="samples")
         self._ahead: deque[Future[Sample]] = deque()
@@ -221,7 +224,8 @@ class Batches:
 
     def _batch_of(self, number: int) -> Sample:
         rows = []
-        for k in range(number * self._batch, (number + 1) * self._batch):
+        rank, ranks = self._share
+        for k in range(number * self._batch + rank, (number + 1) * self._batch, ranks):
             index = int(_order(self._seed, k // self._count, self._count)[k % self._count])
             rows.append(self._make(index, np.random.default_rng([self._seed, k])))
         return {name: np.stack([row[name] for row in rows]) for name in rows[0]}

@@ -26,6 +26,17 @@ SECOND_LOOK_MM = 30.0
 """By how much a first look misses the head, along each axis."""
 
 
+class Learnable(Protocol):
+    """What a task learns from."""
+
+    @property
+    def sets(self) -> int:
+        """Number of sets."""
+
+    def digest(self) -> str:
+        """Equal for equal content: a checkpoint is continued on what it was made from."""
+
+
 class Task(Protocol):
     """One network with its samples and its loss."""
 
@@ -34,7 +45,7 @@ class Task(Protocol):
         """Stem of its files."""
 
     @property
-    def corpus(self) -> Corpus:
+    def corpus(self) -> Learnable:
         """What it learns from."""
 
     @property
