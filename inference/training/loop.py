@@ -115,14 +115,9 @@ def train(
     optimiser = _optimiser(model, plan)
     average = Average(model)
     begin = _resume(folder, task, plan, model, optimiser, average)
+    share, count = (ranks.rank, ranks.count), task.corpus.sets
     batches = Batches(
-        task.sample,
-        count=task.corpus.sets,
-        batch=plan.batch,
-        seed=plan.seed,
-        first=begin,
-        threads=plan.workers,
-        share=(ranks.rank, ranks.count),
+        task.sample, count=count, batch=plan.batch, seed=plan.seed, first=begin, threads=plan.workers, share=share
     )
     sums: dict[str, list[float]] = {}
     try:
@@ -138,10 +133,7 @@ def train(
                 means = {name: float(np.mean(values)) for name, values in sums.items()}
                 sums = {}
                 if ranks.rank == 0:
-                    point = {"iteration": iteration + 1, "samples": (iteration + 1) * plan.batch, **means}
-                    with (folder / f"{task.name}.curve.jsonl").open("a") as curve:
-                        curve.write(json.dumps(point) + "\n")
-                    _save(folder, task, plan, model, optimiser, average, iteration + 1)
+                    _save(folder, task, plan, optimiser, average, iteration + 1, means)
                     report(iteration + 1, means)
     finally:
         batches.close()
@@ -197,13 +189,17 @@ def _save(
     folder: Path,
     task: Task,
     plan: Plan,
-    model: nn.Module,
     optimiser: torch.optim.Optimizer,
     average: Average,
     iteration: int,
+    means: dict[str, float],
 ) -> None:
+    """Continue the curve and replace the checkpoint."""
+    point = {"iteration": iteration, "samples": iteration * plan.batch, **means}
+    with (folder / f"{task.name}.curve.jsonl").open("a") as curve:
+        curve.write(json.dumps(point) + "\n")
     state = {
-        "model": model.state_dict(),
+        "model": task.model.state_dict(),
         "optimiser": optimiser.state_dict(),
         "average": average.state,
         "average_steps": average.steps,
