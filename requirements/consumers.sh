@@ -41,7 +41,7 @@ blender() {
 
 node_packages() {
     if ! command -v npm >/dev/null 2>&1; then
-        missing "node and npm are not installed (glTF validator, three.js)"
+        missing "node and npm are not installed (glTF validator, three.js, the web plugin)"
         return
     fi
     cmp -s "$here/node/package-lock.json" "$venv/node/package-lock.json" && [ -d "$venv/node/node_modules" ] && return
@@ -51,6 +51,12 @@ node_packages() {
     missing "the packages of $here/node/package.json could not be installed"
 }
 
+chromium() {
+    command -v chromium >/dev/null 2>&1 || command -v chromium-browser >/dev/null 2>&1 && return
+    debian chromium || missing "Chromium could not be installed (plugins/web in a real browser)"
+}
+
 blender
 node_packages
+chromium
 exit 0
