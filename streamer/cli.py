@@ -98,6 +98,20 @@ def _add_imports(
     )
     _add_storage(video)
 
+    example = "mien import images --images shots/ --calibration rig.toml --fps 24 --out takes/shots"
+    images = add(sources, "images", _import_images, "picture files with a calibration", example)
+    images.add_argument(
+        "--images", nargs="+", required=True, metavar="DIR|NAME=GLOB", help="a folder of <camera>/*.png; or each's"
+    )
+    _add_numbered(images)
+
+    example = "mien import famos data/images --subject S1 --sequence smile --calibration rig.toml --out takes/smile"
+    famos = add(sources, "famos", _import_images, "a sequence in the layout of FaMoS and TEMPEH", example)
+    famos.add_argument("folder", type=Path, metavar="DIR", help="folder of <subject>/<sequence>/<frame>/ pictures")
+    famos.add_argument("--subject", required=True, metavar="S", help="name of the subject")
+    famos.add_argument("--sequence", required=True, metavar="Q", help="name of the sequence")
+    _add_numbered(famos)
+
     example = "mien import nersemble data/017 --sequence EXP-1-head --out takes/017_EXP-1-head"
     nersemble = add(sources, "nersemble", _import_nersemble, "a sequence in the layout of NeRSemble v2", example)
     nersemble.add_argument("folder", type=Path, metavar="DIR", help="folder of one participant")
@@ -112,6 +126,15 @@ def _add_imports(
         help="size that the intrinsics are meant for (default: the videos')",
     )
     _add_storage(nersemble)
+
+
+def _add_numbered(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--calibration", type=Path, required=True, metavar="FILE", help="of Mien; of others: mien calibrate convert"
+    )
+    parser.add_argument("--units", choices=("m", "cm", "mm"), help="unit of a calibration that does not tell its own")
+    parser.add_argument("--fps", type=fraction, required=True, metavar="F", help="frame rate, e.g. 60 or 60000/1001")
+    _add_storage(parser)
 
 
 def _add_storage(parser: argparse.ArgumentParser) -> None:
@@ -252,6 +275,21 @@ def _import_video(args: argparse.Namespace) -> int:
         result = import_videos(
             videos, times, calibration, _storage(args, args.clock), tolerance_ns=tolerance_ns, on_progress=report
         )
+    return _imported(args, result)
+
+
+def _import_images(args: argparse.Namespace) -> int:
+    from streamer.imports.calibrations import read_calibration
+    from streamer.imports.images import find_famos, find_images, import_images
+    from streamer.progress import progress
+
+    calibration = read_calibration(args.calibration, args.units)
+    if args.source == "famos":
+        images = find_famos(args.folder, args.subject, args.sequence, calibration)
+    else:
+        images = find_images(args.images, calibration)
+    with progress("importing", quiet=args.json) as report:
+        result = import_images(images, calibration, _storage(args, "media"), args.fps, on_progress=report)
     return _imported(args, result)
 
 

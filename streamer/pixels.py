@@ -1,9 +1,11 @@
-"""Pictures to bytes and back: JPEG or raw, with reduced decoding for networks that eat small pictures."""
+"""Pictures to bytes and back: JPEG or raw, with reduced decoding for networks; mattes and depth maps as PNG."""
 
+import struct
 from typing import Literal
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from streamer.errors import WireError
 from streamer.types import U8, Encoding, Frame
@@ -19,6 +21,8 @@ _JPEG_FLAGS = {
     4: cv2.IMREAD_REDUCED_GRAYSCALE_4 | _RGB,
     8: cv2.IMREAD_REDUCED_GRAYSCALE_8 | _RGB,
 }
+Plane = NDArray[np.uint8] | NDArray[np.uint16]
+_PNG = b"\x89PNG\r\n\x1a\n"
 _STANDALONE = {0x01, *range(0xD0, 0xD8)}
 _FRAME_HEADERS = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
@@ -72,6 +76,14 @@ def decode_pixels(frame: Frame, reduce: int = 1) -> U8:
         )
     if frame.encoding == "jpeg":
         return _decode_jpeg(frame, reduce)
+    if frame.encoding == "png":
+        plane = decode_plane(frame)
+        if plane.dtype != np.uint8:
+            raise WireError(f"camera '{frame.camera}': a PNG of 16 bits is no picture to look at; use decode_plane")
+        picture = cv2.cvtColor(plane, cv2.COLOR_GRAY2RGB) if plane.ndim == 2 else plane
+        size = (frame.width // reduce, frame.height // reduce)
+        small = picture if reduce == 1 else cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+        return np.asarray(small, np.uint8)
     shape = (frame.height, frame.width) if frame.encoding == "mono8" else (frame.height, frame.width, 3)
     if frame.data.dtype != np.uint8 or frame.data.shape != shape:
         raise WireError(
@@ -83,6 +95,50 @@ def decode_pixels(frame: Frame, reduce: int = 1) -> U8:
         size = (frame.width // reduce, frame.height // reduce)
         picture = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
     return np.asarray(cv2.cvtColor(picture, cv2.COLOR_GRAY2RGB), np.uint8) if picture.ndim == 2 else picture
+
+
+def decode_plane(frame: Frame) -> Plane:
+    """Decode a matte or a depth map, bit by bit.
+
+    Args:
+        frame: encoded as `png`.
+
+    Returns:
+        (H, W) or (H, W, 3) RGB, uint8 or uint16 as the file holds it.
+
+    Raises:
+        WireError: bytes that are no whole PNG of the size that the frame states.
+    """
+    where = f"camera '{frame.camera}'"
+    data = np.ascontiguousarray(frame.data).reshape(-1)
+    # Looked at before decoding: a decoder allocates what the header claims.
+    size = struct.unpack(">II", data[16:24].tobytes()) if data.nbytes > 33 and bytes(data[:8]) == _PNG else None
+    if frame.encoding != "png" or size is None:
+        raise WireError(f"{where}: {data.nbytes} bytes of {frame.encoding} are not a PNG")
+    if size != (frame.width, frame.height) or bytes(data[-8:-4]) != b"IEND":
+        raise WireError(f"{where}: the PNG of {size[0]}x{size[1]} is cut, or not of {frame.width}x{frame.height}")
+    try:
+        plane = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+    except cv2.error as error:
+        raise WireError(f"{where}: the PNG cannot be decoded: {error.err}") from error
+    if plane is None or plane.ndim not in (2, 3) or plane.dtype not in (np.uint8, np.uint16):
+        raise WireError(f"{where}: the PNG of {data.nbytes} bytes is damaged and cannot be decoded")
+    turned = plane if plane.ndim == 2 else plane[:, :, 2::-1]
+    if plane.dtype == np.uint16:
+        return np.ascontiguousarray(turned, np.uint16)
+    return np.ascontiguousarray(turned, np.uint8)
+
+
+def encode_plane(plane: Plane) -> U8:
+    """Encode a matte or a depth map as PNG, without loss.
+
+    Args:
+        plane: (H, W), uint8 or uint16.
+    """
+    done, data = cv2.imencode(".png", plane, (cv2.IMWRITE_PNG_COMPRESSION, 1))
+    if not done:
+        raise WireError(f"a plane of {plane.dtype} {plane.shape} cannot be encoded as PNG")
+    return np.asarray(data, np.uint8).reshape(-1)
 
 
 def _decode_jpeg(frame: Frame, reduce: int) -> U8:

@@ -22,7 +22,7 @@ F64 = NDArray[np.float64]
 U8 = NDArray[np.uint8]
 I32 = NDArray[np.int32]
 
-Encoding = Literal["mono8", "rgb8", "jpeg"]
+Encoding = Literal["mono8", "rgb8", "jpeg", "png"]
 
 
 def _freeze(array: NDArray[Any]) -> None:
@@ -155,7 +155,7 @@ class Frame:
     encoding: Encoding
     """How `data` holds the picture."""
     data: U8
-    """`mono8` (H, W), `rgb8` (H, W, 3), or `jpeg` (bytes,); may be a view of a bus buffer, valid while referenced."""
+    """`mono8` (H, W), `rgb8` (H, W, 3), or `jpeg`, `png` (bytes,); may be a view of a bus buffer, valid while referenced."""
     timecode: Timecode | None = None
     """Label from LTC or the house clock, if there is one."""
 

@@ -75,7 +75,7 @@ def _expected_arrays(kind: str, fields: Mapping[str, Any], shapes: Mapping[str, 
     """Return what the arrays of a message must be, once its fields are known to be sound."""
     if kind == "Frame":
         size = (fields["height"], fields["width"])
-        pictures = {"mono8": size, "rgb8": (*size, 3), "jpeg": (None,)}
+        pictures = {"mono8": size, "rgb8": (*size, 3), "jpeg": (None,), "png": (None,)}
         return {"data": _Array("|u1", pictures[fields["encoding"]])}
     if kind == "Calibration":
         count = len(fields["cameras"])

@@ -146,7 +146,7 @@ FIELDS: dict[str, dict[str, Field]] = {
         "publish_time_ns": _INT,
         "width": _SIZE,
         "height": _SIZE,
-        "encoding": Field(_same, _choice("mono8", "rgb8", "jpeg")),
+        "encoding": Field(_same, _choice("mono8", "rgb8", "jpeg", "png")),
         "timecode": Field(_plain_timecode, _timecode),
     },
     "Calibration": {

@@ -3,6 +3,8 @@
 calibrations  calibration files of other programs
 timestamps    CSV files of exposure times
 footage       videos as numbered pictures, and their way into a take
+pictures      picture files
 video         any videos with a calibration
+images        picture files with a calibration; FaMoS
 nersemble     folders in the layout of NeRSemble v2
 """

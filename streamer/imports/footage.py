@@ -3,7 +3,7 @@
 import heapq
 import os
 import shutil
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from fractions import Fraction
@@ -16,10 +16,11 @@ import numpy as np
 from streamer.config import SyncConfig
 from streamer.config_text import to_toml
 from streamer.errors import TakeError
-from streamer.pixels import encode_pixels
-from streamer.takes.layout import LOCK
+from streamer.imports.pictures import decode_pictures, read_planes
+from streamer.pixels import encode_pixels, encode_plane
+from streamer.takes.layout import LAYERS, LOCK
 from streamer.takes.writer import TakeWriter
-from streamer.types import U8, Calibration, Camera, Frame
+from streamer.types import U8, Calibration, Camera, Encoding, Frame
 
 SUFFIXES = (".mp4", ".mkv", ".mov", ".avi", ".webm", ".m4v")
 Progress = Callable[[int, int], None]
@@ -50,11 +51,13 @@ class Footage:
     camera: str
     """Id of the camera."""
     path: Path
-    """The video."""
+    """The video; or the folder of the picture files, for messages."""
     frame_ids: Sequence[int]
     """Rig frame id of each picture."""
     times_ns: Sequence[int]
     """Exposure time of each picture, ns, rising."""
+    files: Sequence[Path] = ()
+    """A picture file for each; empty: `path` is a video."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,8 +154,9 @@ def write_footage(
     sync: SyncConfig,
     storage: Storage,
     on_progress: Progress | None = None,
+    layers: Mapping[str, Sequence[Footage]] | None = None,
 ) -> None:
-    """Decode the videos and write a take; it appears whole or not at all.
+    """Decode the videos or pictures and write a take; it appears whole or not at all.
 
     Args:
         footage: pictures of each camera, in rig order.
@@ -160,6 +164,7 @@ def write_footage(
         sync: how its frames become sets.
         storage: where and how.
         on_progress: called after each picture with how many are done and how many there are.
+        layers: name to mattes or depth maps of the cameras, kept bit by bit as PNG in layers of the take.
 
     Raises:
         TakeError: the folder exists, a video cannot be decoded or has another number of pictures than times, the disk
@@ -169,22 +174,28 @@ def write_footage(
     if out.exists():
         raise TakeError(f"{out} exists already; give another --out or remove it")
     scratch = out.with_name(f".{out.name}.partial-{os.getpid()}")
-    total = sum(len(item.times_ns) for item in footage)
+    parts = {"": (footage, frames_of), **{name: (items, planes_of) for name, items in (layers or {}).items()}}
+    total, done = sum(len(item.times_ns) for items, _ in parts.values() for item in items), 0
     try:
-        with TakeWriter(
-            scratch,
-            calibration=calibration,
-            config_text=to_toml({"sync": sync}),
-            show=storage.show,
-            slate=storage.slate,
-            take=storage.take,
-            sync=sync,
-        ) as writer, ExitStack() as stack:
-            streams = [stack.enter_context(closing(_frames(item, storage))) for item in footage]
-            for done, frame in enumerate(heapq.merge(*streams, key=lambda frame: frame.exposure_time_ns), 1):
-                writer.write("frame", frame, frame.exposure_time_ns)
-                if on_progress is not None:
-                    on_progress(done, total)
+        for name, (items, read) in parts.items():
+            with (
+                TakeWriter(
+                    scratch / LAYERS / name if name else scratch,
+                    calibration=calibration,
+                    config_text=to_toml({"sync": sync}),
+                    show=storage.show,
+                    slate=storage.slate,
+                    take=storage.take,
+                    sync=sync,
+                ) as writer,
+                ExitStack() as stack,
+            ):
+                streams = [stack.enter_context(closing(read(item, storage))) for item in items]
+                for frame in heapq.merge(*streams, key=lambda frame: frame.exposure_time_ns):
+                    writer.write("frame", frame, frame.exposure_time_ns)
+                    done += 1
+                    if on_progress is not None:
+                        on_progress(done, total)
         scratch.rename(out)
     finally:
         if scratch.exists():
@@ -192,30 +203,65 @@ def write_footage(
             shutil.rmtree(scratch)
 
 
-def _frames(item: Footage, storage: Storage) -> Generator[Frame, None, None]:
+def frames_of(item: Footage, storage: Storage) -> Generator[Frame, None, None]:
+    """Yield the pictures of a camera as frames, encoded as the storage says.
+
+    Raises:
+        TakeError: a picture cannot be decoded, or there are not as many as times.
+    """
     number = -1
-    with closing(decode_video(item.path)) as pictures:
+    with closing(decode_pictures(item.files) if item.files else decode_video(item.path)) as pictures:
         for number, pixels in enumerate(pictures):
             if number >= len(item.times_ns):
                 break
             encoding, data = encode_pixels(pixels, storage.encoding, storage.quality)
-            yield Frame(
-                camera=item.camera,
-                frame_id=item.frame_ids[number],
-                counter=number,
-                sequence=number,
-                exposure_time_ns=item.times_ns[number],
-                clock=storage.clock,
-                receive_time_ns=0,
-                publish_time_ns=0,
-                width=pixels.shape[1],
-                height=pixels.shape[0],
-                encoding=encoding,
-                data=data,
-            )
-    if number + 1 != len(item.times_ns):
+            yield make_frame(item, storage.clock, number, pixels.shape[:2], encoding, data)
+    _check_count(item, number + 1)
+
+
+def planes_of(item: Footage, storage: Storage) -> Generator[Frame, None, None]:
+    """Yield the mattes or depth maps of a camera as PNG: files as they are, of videos the first channel.
+
+    Raises:
+        TakeError: one cannot be decoded, or there are not as many as times.
+    """
+    number = -1
+    with closing(read_planes(item.files) if item.files else _first_channel(item.path)) as planes:
+        for number, (shape, data) in enumerate(planes):
+            if number >= len(item.times_ns):
+                break
+            yield make_frame(item, storage.clock, number, shape, "png", data)
+    _check_count(item, number + 1)
+
+
+def _first_channel(path: Path) -> Generator[tuple[tuple[int, int], U8], None, None]:
+    with closing(decode_video(path)) as pictures:
+        for pixels in pictures:
+            yield (pixels.shape[0], pixels.shape[1]), encode_plane(np.ascontiguousarray(pixels[:, :, 0]))
+
+
+def make_frame(item: Footage, clock: str, number: int, shape: Sequence[int], encoding: Encoding, data: U8) -> Frame:
+    """Return the k-th frame of a camera's footage."""
+    return Frame(
+        camera=item.camera,
+        frame_id=item.frame_ids[number],
+        counter=number,
+        sequence=number,
+        exposure_time_ns=item.times_ns[number],
+        clock=clock,
+        receive_time_ns=0,
+        publish_time_ns=0,
+        width=shape[1],
+        height=shape[0],
+        encoding=encoding,
+        data=data,
+    )
+
+
+def _check_count(item: Footage, decoded: int) -> None:
+    if decoded != len(item.times_ns):
         raise TakeError(
-            f"{item.path}: {number + 1} pictures could be decoded, {len(item.times_ns)} have times; the video "
+            f"{item.path}: {decoded} pictures could be decoded, {len(item.times_ns)} have times; the video "
             "is cut or damaged"
         )
 

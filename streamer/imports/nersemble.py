@@ -3,12 +3,20 @@
     DIR/calibration/camera_params.json          world_2_cam {serial: 4x4, OpenCV axes, metres}, intrinsics 3x3 of all
     cameras DIR/sequences/<S>/images/cam_<serial>.mp4   one video per camera, hardware-synchronised
 
+Mattes and depth maps become the layers `alpha` and `depth` of the take, bit by bit, for the cameras that have them:
+
+    DIR/sequences/<S>/alpha_maps/cam_<serial>.mp4                               first channel (benchmark)
+    DIR/sequences/<S>/frame_<ttttt>/alpha_map*/cam_<serial>.png                 8 bit (first release)
+    DIR/sequences/<S>/frame_<ttttt>/colmap*/depth_maps_compressed/cam_<serial>.png   16 bit, 0: none, else
+                                                                                metres = (value - 1) / 32767
+
 Extensions that Mien reads: `intrinsics` as {serial: 3x3}, and `distortion` as {serial: [k1, k2, p1, p2, k3]} or one
 list of all cameras. Calibrated cameras without a video stay in the take as views without pictures (held-out views).
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -28,6 +36,7 @@ from streamer.imports.footage import (
     probe_video,
     write_footage,
 )
+from streamer.imports.pictures import natural
 from streamer.types import F64, Calibration, Camera
 
 PARAMS = Path("calibration") / "camera_params.json"
@@ -56,7 +65,8 @@ def import_nersemble(
         on_progress: called after each picture with how many are done and how many there are.
 
     Returns:
-        `take`, `frames`, `cameras` {id: frames}, `held_out` [ids without video], `sets` {`assembled`, `complete`,
+        `take`, `layers` {name: cameras},
+        `frames`, `cameras` {id: frames}, `held_out` [ids without video], `sets` {`assembled`, `complete`,
         `partial`}, `fps`, `seconds`.
 
     Raises:
@@ -79,9 +89,11 @@ def import_nersemble(
         Footage(serial, probes[serial].path, range(count), times) for serial in calibration.ids if serial in probes
     ]
     sync = SyncConfig(match="frame_id", tolerance_us=min(int(0.45e6 / rate), 1_000_000), min_cameras=1)
-    write_footage(footage, calibration, sync, storage, on_progress)
+    layers = _layers(folder / "sequences" / sequence, footage)
+    write_footage(footage, calibration, sync, storage, on_progress, layers)
     return {
         "take": str(storage.out),
+        "layers": {name: len(items) for name, items in layers.items()},
         "frames": count * len(footage),
         "cameras": {item.camera: count for item in footage},
         "held_out": [serial for serial in calibration.ids if serial not in probes],
@@ -89,6 +101,28 @@ def import_nersemble(
         "fps": round(float(rate), 6),
         "seconds": round(count / float(rate), 3),
     }
+
+
+def _layers(folder: Path, footage: Sequence[Footage]) -> dict[str, list[Footage]]:
+    """Return the mattes and depth maps that there are; a camera has one for each of its pictures, or none at all."""
+    layers: dict[str, list[Footage]] = {"alpha": [], "depth": []}
+    patterns = {"alpha": "alpha_map*", "depth": "colmap*/depth_maps_compressed"}
+    for item in footage:
+        video = find_video(folder / "alpha_maps", f"cam_{item.camera}")
+        if video is not None:
+            check_length(probe_video(video), len(item.times_ns), f"the pictures of camera {item.camera}")
+            layers["alpha"].append(replace(item, path=video))
+        for name, pattern in patterns.items():
+            files = sorted(folder.glob(f"frame_*/{pattern}/cam_{item.camera}.png"), key=natural)
+            if not files or (name == "alpha" and video is not None):
+                continue
+            if len(files) != len(item.times_ns):
+                raise TakeError(
+                    f"{folder}: camera {item.camera} has {len(files)} files of {name}, {len(item.times_ns)} pictures; "
+                    "copy them again, or move them out of the folder"
+                )
+            layers[name].append(replace(item, path=folder, files=files))
+    return {name: items for name, items in layers.items() if items}
 
 
 def _probe(images: Path, serials: Mapping[str, Any]) -> dict[str, Probe]:

@@ -322,7 +322,7 @@ def edited(channel: str, edit: Callable[[Any], None]) -> list[Any]:
         ("frame", lambda h: h["fields"].update(width=0), "Frame.width"),
         ("frame", lambda h: h["fields"].update(sequence=-1), "Frame.sequence"),
         ("frame", lambda h: h["fields"].update(frame_id=2**63), "Frame.frame_id"),
-        ("frame", lambda h: h["fields"].update(encoding="png"), "mono8 or rgb8 or jpeg"),
+        ("frame", lambda h: h["fields"].update(encoding="gif"), "mono8 or rgb8 or jpeg or png"),
         ("frame", lambda h: h["fields"].update(camera="../../etc"), "without slashes"),
         ("frame", lambda h: h["fields"].update(camera=""), "Frame.camera"),
         ("frame", lambda h: h["fields"].update(extra=1), "Frame.fields"),
