@@ -58,9 +58,31 @@ def publish(rig: RigConfig, seconds: float, told: Connection) -> None:
     told.send((dict(counters), stage.pulses_before, cpu_s, wall_s))
 
 
-def receive(endpoint: str) -> tuple[dict[str, int], float, list[float]]:
-    """Receive until the node ends: frames per camera, CPU time in s, exposure-to-receipt times in ms."""
-    received: dict[str, int] = {}
+class Followed:
+    """What one subscriber got of each camera, by the numbers that the node gave."""
+
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        self.received: dict[str, int] = {}
+        self.before_join = 0
+        """Published before the subscription took hold: first numbers."""
+        self.gaps = 0
+        """Numbers that are missing in between."""
+        self._next: dict[str, int] = {}
+
+    def take(self, frame: Frame) -> None:
+        """Follow a frame."""
+        if frame.camera not in self._next:
+            self.before_join += frame.sequence
+        else:
+            self.gaps += frame.sequence - self._next[frame.camera]
+        self._next[frame.camera] = frame.sequence + 1
+        self.received[frame.camera] = self.received.get(frame.camera, 0) + 1
+
+
+def receive(endpoint: str) -> tuple[Followed, float, list[float], dict[str, int]]:
+    """Receive until the node ends: frames, CPU time in s, exposure-to-receipt times in ms, refused messages."""
+    followed = Followed()
     latencies_ms: list[float] = []
     cpu_s, warm_ns = time.process_time(), time.time_ns() + round(WARM_UP_S * 1e9)
     with Subscriber([endpoint], ["frame", "health"], depth=2000) as subscriber:
@@ -70,11 +92,11 @@ def receive(endpoint: str) -> tuple[dict[str, int], float, list[float]]:
                 raise SystemExit("the node fell silent")
             message = found[1]
             if isinstance(message, Frame):
-                received[message.camera] = received.get(message.camera, 0) + 1
+                followed.take(message)
                 if message.exposure_time_ns >= warm_ns:
                     latencies_ms.append((time.time_ns() - message.exposure_time_ns) / 1e6)
             elif isinstance(message, Health) and message.state == "stopping":
-                return received, time.process_time() - cpu_s, latencies_ms
+                return followed, time.process_time() - cpu_s, latencies_ms, dict(subscriber.rejected)
 
 
 def copy_cpu_s_per_gb(config: SimulatedConfig, gigabytes: float = 4.0) -> float:
@@ -103,7 +125,8 @@ def main() -> None:
     here, there = context.Pipe(duplex=False)
     node = context.Process(target=publish, args=(rig, args.seconds, there), daemon=True)
     node.start()
-    received, subscriber_cpu_s, latencies_ms = receive(here.recv())
+    followed, subscriber_cpu_s, latencies_ms, rejected = receive(here.recv())
+    received = followed.received
     counters, pulses_before, node_cpu_s, wall_s = here.recv()
     node.join()
     published = sum(count for name, count in counters.items() if name.startswith("published."))
@@ -116,7 +139,10 @@ def main() -> None:
         "fps": round(measured_gb / picture_gb / args.cameras / wall_s, 2),
         "published": published,
         "received": sum(received.values()),
-        "lost_between": published - sum(received.values()),
+        "before_join": followed.before_join,
+        "lost_on_bus": followed.gaps,
+        "overwritten_in_ring": rejected.get("overwritten", 0),
+        "unexplained": published - sum(received.values()) - followed.before_join - followed.gaps,
         "dropped_in_queue": sum(n for name, n in counters.items() if name.startswith("dropped-in-queue.")),
         "dropped_by_camera": sum(n for name, n in counters.items() if name.startswith("dropped-by-camera.")),
         "skipped_pulses": counters["skipped-pulses"],
