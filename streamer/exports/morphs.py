@@ -124,12 +124,12 @@ def _components(centred: F64, most: int, tolerance_m: float) -> F64:
         return np.zeros((0, centred.shape[1] // 3, 3))
     q, _ = np.linalg.qr((vectors[:, usable].T @ centred).T)
     basis: F64 = np.ascontiguousarray(q.T)
-    rest = centred.copy()
-    for k, component in enumerate(basis):
-        if _largest(rest) <= tolerance_m:
-            return basis[:k].reshape(k, -1, 3)
-        rest -= np.outer(rest @ component, component)
-    return basis.reshape(len(basis), -1, 3)
+    few, enough = 0, len(basis)  # the error falls with the number: halve until the smallest number is found
+    while few < enough:
+        middle = (few + enough) // 2
+        rest = centred - (centred @ basis[:middle].T) @ basis[:middle]
+        few, enough = (few, middle) if _largest(rest) <= tolerance_m else (middle + 1, enough)
+    return basis[:enough].reshape(enough, -1, 3)
 
 
 def _largest(rows: F64) -> float:

@@ -22,7 +22,7 @@ class OneEuroParameters:
 
     cutoff_hz: float = 2.0
     """Cut-off for values at rest, Hz, above 0; lower is calmer."""
-    beta: float = 40.0
+    beta: float = 200.0
     """Added to the cut-off per unit of speed, Hz / (m/s) for points; higher lags less in motion."""
     reset_s: float = 0.5
     """After a gap longer than this, or a clock that runs backwards, the filter begins anew."""
