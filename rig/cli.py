@@ -1,9 +1,10 @@
-"""Command line of the rig: node, cameras, simulate."""
+"""Command line of the rig: node, cameras, simulate, calibrate."""
 
 import argparse
 import json
 from typing import TYPE_CHECKING
 
+from rig.calibration.cli import add_calibrate
 from streamer.arguments import at_least_one, picture_size, positive
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ def add_verbs(
     from rig.sync.cli import add_sync
 
     add_sync(subparsers, common)
+    add_calibrate(subparsers, common)
     simulate = subparsers.add_parser(
         "simulate", parents=[common], help="write takes of the simulated rig", epilog=SIMULATE, formatter_class=raw
     )

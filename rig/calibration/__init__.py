@@ -1,0 +1,1 @@
+"""Calibration: from pictures of a board, or of a tracked head, to cameras one can trust, or to what is wrong."""
