@@ -1,6 +1,6 @@
 """Runs inside Blender (bpy as a module): uses the add-on as a user would and tells what the scene holds, a line a step.
 
-python blender_script.py PLUGINS_FOLDER PORT
+python blender_script.py PLUGINS_FOLDER PORT NPZ PICTURE
 """
 
 import importlib
@@ -104,6 +104,101 @@ say({"step": "restart"})
 pump_until(lambda: "mien serve" in session.status)
 pump_until(applied_more(2))
 tell("after a restart")
+
+
+def evaluated(thing, frame):
+    scene.frame_set(frame)
+    mesh = thing.evaluated_get(bpy.context.evaluated_depsgraph_get()).data
+    return np.array(read(mesh.vertices, "co", 3, np.float32))
+
+
+def curve_count(owner):
+    action = owner.animation_data.action
+    bags = [bag for layer in action.layers for strip in layer.strips for bag in strip.channelbags]
+    return sum(len(bag.fcurves) for bag in bags)
+
+
+character = bpy.data.objects.new("Character", bpy.data.meshes.new("Character"))
+character.data.from_pydata([(0, 0, 0), (1, 0, 0), (0, 1, 0)], [], [(0, 1, 2)])
+scene.collection.objects.link(character)
+for name in ("Basis", "JawOpen", "mouthClose", "smile"):
+    character.shape_key_add(name=name)
+scene.mien.character = character
+pump_until(applied_more(2))
+keys = character.data.shape_keys
+say(
+    {
+        "step": "shape keys",
+        "values": {block.name: block.value for block in keys.key_blocks},
+        "properties": [scene.mien.head["jawOpen"], scene.mien.head["mouthClose"]],
+        "following": session.following,
+    }
+)
+
+scene.frame_set(11)
+assert bpy.ops.mien.record() == {"FINISHED"}
+recorder = session.recorder
+pump_until(lambda: len(recorder) > 60)
+assert bpy.ops.mien.record() == {"FINISHED"} and session.recorder is None
+frames = list(recorder._frames)
+taken = bpy.data.objects["Mien Take"]
+times = np.array([frame.capture_time_s for frame in frames])
+heights = np.array([frame.positions[:, 2] for frame in frames])
+wrong = []
+for frame in range(11, 11 + int((times[-1] - times[0]) * 24)):
+    now = times[0] + (frame - 11) / 24
+    expected = [np.interp(now, times, heights[:, k]) for k in range(heights.shape[1])]
+    wrong.append(np.abs(evaluated(taken, frame)[:, 2] - expected).max())
+scene.frame_set(13)
+say(
+    {
+        "step": "recorded",
+        "frames": len(wrong),
+        "worst": float(max(wrong)),
+        "curves": curve_count(keys),
+        "jaw": keys.key_blocks["JawOpen"].value,
+        "pose": list(bpy.data.objects["Mien Take pose"].matrix_world.translation),
+        "expected pose": [float(np.interp(times[0] + 2 / 24, times, [f.pose[k, 3] for f in frames])) for k in range(3)],
+    }
+)
+
+scene.mien.character = None
+scene.frame_set(1)
+assert bpy.ops.mien.import_take(filepath=sys.argv[3]) == {"FINISHED"}
+take = bpy.data.objects["take"]
+first, second = evaluated(take, 1), evaluated(take, 13)
+say(
+    {
+        "step": "imported",
+        "first": first.tolist(),
+        "second": second.tolist(),
+        "jaw": [take["jawOpen"]],
+        "end": scene.frame_end,
+        "uv": len(take.data.uv_layers),
+    }
+)
+for path in (__file__, "/nowhere/take.json"):
+    try:
+        bpy.ops.mien.import_take(filepath=path)
+    except RuntimeError as error:
+        say({"step": f"refused {path[-4:]}", "told": str(error)})
+
+for thing in list(scene.objects):
+    if thing.name != "take":
+        bpy.data.objects.remove(thing)
+camera, lamp = bpy.data.cameras.new("camera"), bpy.data.lights.new("lamp", "SUN")
+lamp.energy = 3
+for data, place, turn in ((camera, (0, -0.9, 0), (np.pi / 2, 0, 0)), (lamp, (0, 0, 0), (0.9, -0.4, 0))):
+    thing = bpy.data.objects.new(data.name, data)
+    thing.location, thing.rotation_euler = place, turn
+    scene.collection.objects.link(thing)
+scene.camera = bpy.data.objects["camera"]
+scene.frame_set(1)
+scene.render.engine, scene.cycles.samples, scene.cycles.use_denoising = "CYCLES", 4, False
+scene.render.resolution_x = scene.render.resolution_y = 160
+scene.render.film_transparent, scene.render.filepath = True, sys.argv[4]
+bpy.ops.render.render(write_still=True)
+say({"step": "rendered"})
 
 assert bpy.ops.mien.disconnect() == {"FINISHED"}
 assert session.status == "not connected"

@@ -1,22 +1,20 @@
 """The add-on inside a real Blender: the lopsided head is the right way round, follows, and survives what users do.
 
-Needs `bpy`, which wants an older numpy than Mien, so it has a Python of its own:
-    python3.11 -m venv FOLDER && FOLDER/bin/pip install bpy==4.5.15
-    MIEN_BPY_PYTHON=FOLDER/bin/python pytest tests/plugins
+Needs `bpy`, which wants an older numpy than Mien, so it has a Python of its own: requirements/consumers.sh puts it into
+.venv/bpy; MIEN_BPY_PYTHON names another.
 """
 
-import importlib.util
 import json
 import os
 import shutil
 import subprocess
-import sys
 import threading
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -24,7 +22,8 @@ from plugins.blender import mien_live
 from tests.streamer.gateway_makers import LEFT_EAR, NOSE, Stage, head
 
 ROOT = Path(__file__).resolve().parents[2]
-PYTHON = os.environ.get("MIEN_BPY_PYTHON") or (sys.executable if importlib.util.find_spec("bpy") else "")
+VENV = ROOT / ".venv/bpy/bin/python"
+PYTHON = os.environ.get("MIEN_BPY_PYTHON") or (str(VENV) if VENV.exists() else "")
 HEAD, OTHER = head(), head("other", segments=16)
 
 
@@ -69,9 +68,21 @@ class Player:
                 self.stage.close()
 
 
-def run_in_blender(player: Player, port: int, react: dict[str, Callable[[], object]]) -> dict[str, Any]:
+def run_in_blender(port: int, folder: Path, react: dict[str, Callable[[], object]]) -> dict[str, Any]:
     """Run the script; answer its steps; return what it told, by step."""
+    times_ns = np.array([0, 250_000_000, 1_000_000_000], np.int64)
+    vertices = np.stack([HEAD.template, np.add(HEAD.template, [0, 0.1, 0]), HEAD.template]).astype(np.float32)
+    weights, units = np.array([[0, 0], [0.5, 0], [1, 0]], np.float32), np.array(HEAD.units)
+    arrays = {
+        "vertices": vertices,
+        "triangles": HEAD.triangles,
+        "times_ns": times_ns,
+        "weights": weights,
+        "units": units,
+    }
+    np.savez(folder / "take.npz", **arrays, uv=HEAD.uv, uv_triangles=HEAD.uv_triangles)  # as `mien export` writes it
     command = [PYTHON, str(ROOT / "tests/plugins/blender_script.py"), str(ROOT / "plugins/blender"), str(port)]
+    command += [str(folder / "take.npz"), str(folder / "picture.png")]
     told: dict[str, Any] = {}
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as blender:
         noise = []
@@ -91,7 +102,7 @@ def run_in_blender(player: Player, port: int, react: dict[str, Callable[[], obje
 
 
 @pytest.mark.skipif(not PYTHON, reason="no bpy: see the top of this file, and set MIEN_BPY_PYTHON")
-def test_the_head_in_blender() -> None:
+def test_the_head_in_blender(tmp_path: Path) -> None:
     player = Player(Stage())
     assert player.stage is not None
 
@@ -99,7 +110,7 @@ def test_the_head_in_blender() -> None:
         player.topology = OTHER
 
     try:
-        told = run_in_blender(player, player.stage.tcp_port, {"live": change, "restart": player.restart})
+        told = run_in_blender(player.stage.tcp_port, tmp_path, {"live": change, "restart": player.restart})
     finally:
         player.close()
     live = told["live"]
@@ -123,6 +134,36 @@ def test_the_head_in_blender() -> None:
     assert told["after deleting"]["objects"] == ["Mien Head"], "a head deleted by hand comes back as a new one"
     assert told["after a restart"]["applied"] > told["after deleting"]["applied"]
     assert told["after a restart"]["status"] == f"live: other, {OTHER.vertex_count} vertices"
+    assert_performed(told)
+    assert_pictured(cv2.imread(str(tmp_path / "picture.png"), cv2.IMREAD_UNCHANGED))
+
+
+def assert_performed(told: dict[str, Any]) -> None:
+    """Shape keys follow; a recording is what was live; a take is what was recorded."""
+    keys = told["shape keys"]
+    assert keys["values"] == {"Basis": 0, "JawOpen": 0.25, "mouthClose": 0.5, "smile": 0} and keys["following"] == 2
+    assert keys["properties"] == [0.25, 0.5]
+    recorded = told["recorded"]
+    assert recorded["frames"] > 10 and recorded["worst"] < 1e-6 and recorded["curves"] == 2
+    assert recorded["jaw"] == pytest.approx(0.25) and recorded["pose"] == pytest.approx(
+        recorded["expected pose"], abs=1e-6
+    )
+    imported, (x, y, z) = told["imported"], HEAD.template.T
+    np.testing.assert_allclose(imported["first"], np.stack([x, -z, y], 1), atol=1e-6)
+    np.testing.assert_allclose(imported["second"], np.stack([x, -z, y + 0.1 * 2 / 3], 1), atol=1e-6, err_msg="at 0.5 s")
+    assert imported["jaw"] == [pytest.approx(2 / 3)] and imported["end"] == 250 and imported["uv"] == 1
+    assert "is no NPZ file" in told["refused t.py"]["told"]
+    assert "set Mien's command" in told["refused json"]["told"] or "no such" in told["refused json"]["told"].lower()
+
+
+def assert_pictured(picture: np.ndarray) -> None:
+    """From the front: 0.19 m wide of 0.25 m high, the marked left ear on the right of the picture."""
+    rows, columns = np.nonzero(picture[:, :, 3] > 127)
+    assert rows.size > 1000
+    crown, height_px = columns[rows <= rows.min() + 1].mean(), np.ptp(rows)
+    right, left = columns.max() - crown, crown - columns.min()
+    assert right > 1.2 * left, "0.11 m against 0.08 m"
+    assert np.ptp(columns) / height_px == pytest.approx(0.19 / 0.25, abs=0.06)
 
 
 INSTALL = """

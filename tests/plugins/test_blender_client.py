@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -149,7 +150,7 @@ def impostor(*answers: bytes) -> Iterator[int]:
         (b"HTTP/1.1 426 Upgrade Required\r\n", "not Mien"),
         (b"HCM2" + bytes(60), "use the add-on of your Mien's version"),
         (golden_records()[2], "before its topology"),
-        (golden_records()[1][:100], "hung up"),
+        (golden_records()[1][:100], "ended inside a record"),
         (golden_records()[1][:32] + b"\xff" * 208, "cut short"),
     ],
     ids=["http", "version", "no topology", "half", "garbage"],
@@ -160,6 +161,27 @@ def test_what_is_no_gateway_is_named_and_the_next_try_may_succeed(answer: bytes,
     with impostor(answer, b"".join(golden_records())) as port, connected(port) as client:
         taken = Taken(client)
         wait_for(lambda: taken.frame_of(4))
+
+
+def test_the_secret_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    path.write_text("correct horse battery")
+    path.chmod(0o600)
+    with Stage(ServeConfig(tcp_port=0, websocket_port=0, token_file=str(path))) as stage:
+        with connected(stage.tcp_port) as client:
+            wait_for(lambda: "asks for a token" in client.status)
+        knowing = Client("127.0.0.1", stage.tcp_port, "correct horse battery")
+        try:
+            taken = Taken(knowing)
+            stage.play(HEAD, lambda: taken.frame_of(HEAD.vertex_count))
+        finally:
+            knowing.close()
+
+
+def test_a_server_that_falls_silent_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blender_client, "SILENCE_S", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as listener, connected(listener.getsockname()[1]) as client:
+        wait_for(lambda: "fallen silent" in client.status)
 
 
 def test_nobody_there_says_what_to_start() -> None:

@@ -5,13 +5,17 @@ The thread reads all the time, so nothing piles up in the socket; whoever draws 
 
 import socket
 import threading
+import time
+from collections.abc import Callable
 
-from .records import END, Frame, RecordError, Splitter, Topology, decode
+from .records import End, Frame, Health, Hello, Message, Reader, RecordError, Splitter, Topology, encode_request
 
 CONNECT_S = 2.0
 POLL_S = 0.2
 """How soon the thread notices that it is to end."""
 RETRY_S = 0.5
+SILENCE_S = 5.0
+"""Health comes each second: so long without a byte, and the connection is dead."""
 REFUSED_S = 3.0
 """Pause after a server that does not speak our language: it will not learn at once."""
 
@@ -22,11 +26,18 @@ class Client:
     Args:
         host: address of the gateway.
         port: its `serve.tcp_port`.
+        token: the secret of its `serve.token_file`, if it asks for one.
+        heard: called with every frame, in the thread; must not touch Blender.
     """
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, token: str = "", heard: Callable[[Frame], object] | None = None) -> None:
         """Begin to connect."""
         self._address = (host, port)
+        self._token = token
+        self._heard = heard
+        self._silent_s = SILENCE_S
+        self.health: dict = {}
+        """What the gateway said last of the stream."""
         self._lock = threading.Lock()
         self._topology: Topology | None = None
         self._frame: Frame | None = None
@@ -68,7 +79,7 @@ class Client:
             try:
                 self._say(self._talk())
             except RecordError as error:
-                pause_s = REFUSED_S
+                pause_s = RETRY_S if error.fault == "incomplete" else REFUSED_S
                 self._say(str(error))
             except OSError as error:
                 self._say(f"nobody answers at {host}:{port} ({error}); is `mien serve` running?")
@@ -76,39 +87,51 @@ class Client:
 
     def _talk(self) -> str:
         """Receive until the connection ends; return why it did."""
-        splitter = Splitter()
+        splitter, reader = Splitter(), Reader()
         with socket.create_connection(self._address, CONNECT_S) as connection:
             connection.settimeout(POLL_S)
+            if self._token:
+                connection.sendall(encode_request({"token": self._token}))
             self._say("connected; waiting for a head")
+            heard_s = time.monotonic()
             while not self._done.is_set():
                 try:
                     data = connection.recv(1 << 18)
                 except TimeoutError:
+                    if time.monotonic() - heard_s > self._silent_s:
+                        return "the server has fallen silent; connecting again"
                     continue
+                heard_s = time.monotonic()
                 if not data:
+                    splitter.close()
                     return "the server hung up; connecting again"
                 for record in splitter.feed(data):
-                    if record[4] == END:
-                        return f"the server says: {decode(record)}; connecting again"
-                    self._receive(record)
+                    message = reader.read(record)
+                    if isinstance(message, End):
+                        return f"the server says: {message.reason}; connecting again"
+                    if message is not None:
+                        self._receive(message)
         return "not connected"
 
-    def _receive(self, record: bytes) -> None:
-        message = decode(record)
-        if isinstance(message, Topology):
+    def _receive(self, message: Message) -> None:
+        if isinstance(message, Hello) and message.about.get("token") and not self._token:
+            raise RecordError("damaged", "the server asks for a token: that of its serve.token_file")
+        if isinstance(message, Health):
+            with self._lock:
+                self.health = message.about
+        elif isinstance(message, Topology):
             with self._lock:
                 self._topology, self._fresh = message, True
                 self._skipped += self._frame is not None
                 self._frame = None
             self._say(f"live: {message.name or 'head'}, {message.vertices} vertices")
-        elif isinstance(message, Frame):
+        elif isinstance(message, Frame) and message.positions is not None:
             with self._lock:
-                topology = self._topology
-                if topology is None or topology.key != message.key or topology.vertices != len(message.positions):
-                    raise RecordError("a frame came before its topology; connecting again")
                 self._received += 1
                 self._skipped += self._frame is not None
                 self._frame = message
+            if self._heard is not None:
+                self._heard(message)
 
     def _say(self, status: str) -> None:
         with self._lock:

@@ -1,4 +1,4 @@
-"""The head in the scene: a mesh object whose vertices follow the stream."""
+"""The head in the scene: a mesh object whose vertices follow the stream, and shape keys that follow its weights."""
 
 import bpy
 import numpy as np
@@ -37,19 +37,32 @@ def build(
         head = bpy.data.objects.new(NAME, bpy.data.meshes.new(NAME))
         collection.objects.link(head)
     _require_object_mode(head)
-    mesh, count = head.data, len(topology.triangles)
-    mesh.clear_geometry()
-    mesh.vertices.add(topology.vertices)
-    mesh.loops.add(3 * count)
-    mesh.polygons.add(count)
-    mesh.loops.foreach_set("vertex_index", np.ascontiguousarray(topology.triangles.ravel(), np.int32))
-    mesh.polygons.foreach_set("loop_start", np.arange(0, 3 * count, 3, dtype=np.int32))
-    mesh.polygons.foreach_set("use_smooth", np.ones(count, bool))
-    if topology.uv is not None:
-        mesh.uv_layers.new(name="UVMap").data.foreach_set("uv", topology.uv.ravel())
-    mesh.update(calc_edges=True)
+    uv = None if topology.uv is None else topology.uv[topology.corners.ravel()]
+    fill(head.data, topology.vertices, topology.triangles, uv)
     head["mien_topology"] = f"{topology.key:08x}"
     return head
+
+
+def fill(mesh: "bpy.types.Mesh", vertices: int, triangles: np.ndarray, uv: np.ndarray | None) -> None:
+    """Give a mesh its faces, smooth; all vertices at the origin.
+
+    Args:
+        mesh: is emptied first.
+        vertices: how many.
+        triangles: (T, 3) indices.
+        uv: (T * 3, 2) float32 coordinates per corner, or None.
+    """
+    count = len(triangles)
+    mesh.clear_geometry()
+    mesh.vertices.add(vertices)
+    mesh.loops.add(3 * count)
+    mesh.polygons.add(count)
+    mesh.loops.foreach_set("vertex_index", np.ascontiguousarray(triangles.ravel(), np.int32))
+    mesh.polygons.foreach_set("loop_start", np.arange(0, 3 * count, 3, dtype=np.int32))
+    mesh.polygons.foreach_set("use_smooth", np.ones(count, bool))
+    if uv is not None:
+        mesh.uv_layers.new(name="UVMap").data.foreach_set("uv", np.ascontiguousarray(uv.ravel(), np.float32))
+    mesh.update(calc_edges=True)
 
 
 def pose(head: "bpy.types.Object", positions: np.ndarray) -> None:
@@ -68,6 +81,31 @@ def pose(head: "bpy.types.Object", positions: np.ndarray) -> None:
     mesh.attributes["position"].data.foreach_set("vector", positions.ravel())
     mesh.update()
     head.update_tag()
+
+
+def shape_keys(character: "bpy.types.Object | None", units: tuple[str, ...]) -> "dict[str, bpy.types.ShapeKey]":
+    """Return the shape keys of an object by the unit that moves them; `jawOpen` moves `JawOpen` too."""
+    keys = None if character is None or character.type != "MESH" else character.data.shape_keys
+    if keys is None:
+        return {}
+    blocks = {block.name[:1].lower() + block.name[1:]: block for block in keys.key_blocks}
+    return {unit: blocks[plain] for unit in units if (plain := unit[:1].lower() + unit[1:]) in blocks}
+
+
+def express(
+    head: "bpy.types.Object", character: "bpy.types.Object | None", units: tuple[str, ...], weights: np.ndarray
+) -> int:
+    """Give the weights to a character's shape keys, and to the head as custom properties, which drivers can read.
+
+    Returns:
+        How many shape keys follow.
+    """
+    blocks = shape_keys(character, units)
+    for unit, weight in zip(units, weights.tolist(), strict=False):
+        head[unit] = weight
+        if unit in blocks:
+            blocks[unit].value = weight
+    return len(blocks)
 
 
 def _require_object_mode(head: "bpy.types.Object") -> None:

@@ -10,15 +10,48 @@ from dataclasses import dataclass
 import numpy as np
 
 MAGIC = b"HCM1"
-HELLO, TOPOLOGY, FRAME, END = 0, 1, 2, 9
-UV, NAMES = 1, 2
-POSE, WEIGHTS = 1, 2
+HELLO, TOPOLOGY, FRAME, WEIGHTS, HEALTH, REQUEST, END = 0, 1, 2, 3, 4, 8, 9
+UV, NAMES, SOURCE = 1, 2, 4
+POSE, WEIGHT, NORMALS, QUANTISED = 1, 2, 4, 8
 MAX_PAYLOAD = 1 << 26
 _HEADER = struct.Struct("<4sBBHIIdII")
+_TURN = np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0]], np.float32)
 
 
 class RecordError(Exception):
-    """The bytes are no record that this add-on can read; the message says what to do."""
+    """The bytes are no record that this add-on can read; the message says what to do.
+
+    `fault` is `newer` (another version), `foreign` (not Mien), `damaged` or `incomplete` (the stream ended inside one).
+    """
+
+    def __init__(self, fault: str, message: str) -> None:
+        """Keep both."""
+        super().__init__(message)
+        self.fault = fault
+
+
+@dataclass(frozen=True)
+class Hello:
+    """What the numbers after it mean."""
+
+    about: dict
+    """`target`, `axes`, `unit`, `winding`, `token` and more."""
+
+
+@dataclass(frozen=True)
+class Health:
+    """How the stream does, each second."""
+
+    about: dict
+    """`state` (`live`, `waiting`), `message`, `meshes_per_s`, `age_ms` and more."""
+
+
+@dataclass(frozen=True)
+class End:
+    """The last record."""
+
+    reason: str
+    """For people."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +65,11 @@ class Topology:
     triangles: np.ndarray
     """(T, 3) int32, counter-clockwise from outside."""
     uv: np.ndarray | None
-    """(T * 3, 2) float32 texture coordinates per corner of a triangle, v up, or None."""
+    """(C, 2) float32 texture coordinates, v up, or None."""
+    corners: np.ndarray | None
+    """(T, 3) int32 indices into `uv`."""
+    source: np.ndarray | None
+    """(N,) int32 vertex of Mien's topology that each one repeats, only after a request with `split`."""
     name: str
     """For people."""
     units: tuple[str, ...]
@@ -49,10 +86,17 @@ class Frame:
     """Key of its topology."""
     capture_time_s: float
     """Exposure time, s, on the rig's clock."""
-    positions: np.ndarray
-    """(N, 3) float32, contiguous: metres in Blender's axes (face along -Y, +Z up)."""
+    positions: np.ndarray | None
+    """(N, 3) float32, contiguous: metres in Blender's axes (face along -Y, +Z up); None in a record of weights."""
+    pose: np.ndarray | None
+    """(4, 4) float32 rigid pose of the head in the world, Blender's axes, or None."""
     weights: np.ndarray | None
     """(U,) float32 in 0..1, or None."""
+    normals: np.ndarray | None
+    """(N, 3) float32, Blender's axes, pointing out, or None."""
+
+
+Message = Hello | Health | End | Topology | Frame
 
 
 def to_blender(points: np.ndarray) -> np.ndarray:
@@ -69,6 +113,20 @@ def to_blender(points: np.ndarray) -> np.ndarray:
     np.negative(points[:, 2], out=turned[:, 1])
     turned[:, 2] = points[:, 1]
     return turned
+
+
+def pose_to_blender(pose: np.ndarray) -> np.ndarray:
+    """Turn a (4, 4) pose of Mien into Blender's axes, on both sides."""
+    turned = np.array(pose, np.float32)
+    turned[:3, :3] = _TURN @ turned[:3, :3] @ _TURN.T
+    turned[:3, 3] = _TURN @ turned[:3, 3]
+    return turned
+
+
+def encode_request(asked: dict) -> bytes:
+    """Return a request; keys as in docs/gateway.md."""
+    text = json.dumps(asked).encode()
+    return _HEADER.pack(MAGIC, REQUEST, 0, _HEADER.size, 0, 0, 0.0, 0, len(text)) + text
 
 
 class Splitter:
@@ -98,47 +156,84 @@ class Splitter:
             del self._buffer[:size]
         return whole
 
+    def close(self) -> None:
+        """Say that the stream has ended.
+
+        Raises:
+            RecordError: in the middle of a record.
+        """
+        if self._buffer:
+            raise RecordError("incomplete", f"the stream ended inside a record, after {len(self._buffer)} bytes of it")
+
 
 def _check_magic(magic: bytes) -> None:
     if MAGIC.startswith(magic):
         return
     if magic[:3] == MAGIC[:3]:
-        raise RecordError(f"the server speaks {magic!r}, this add-on {MAGIC!r}: use the add-on of your Mien's version")
-    raise RecordError(f"what answers there is not Mien ({magic!r}); the port is serve.tcp_port, 5750 by default")
+        told = f"the server speaks {magic!r}, this add-on {MAGIC!r}: use the add-on of your Mien's version"
+        raise RecordError("newer", told)
+    told = f"what answers there is not Mien ({magic!r}); the port is serve.tcp_port, 5750 by default"
+    raise RecordError("foreign", told)
 
 
 def _sizes(record: bytes | bytearray) -> tuple[int, int]:
     _magic, _kind, _flags, header_bytes, *_, payload_bytes = _HEADER.unpack_from(record)
     if header_bytes < _HEADER.size or header_bytes % 8 or payload_bytes > MAX_PAYLOAD:
-        raise RecordError(f"a record of {header_bytes} + {payload_bytes} bytes cannot be; connect again")
+        raise RecordError("damaged", f"a record of {header_bytes} + {payload_bytes} bytes cannot be; connect again")
     return header_bytes, payload_bytes
 
 
-def decode(record: bytes) -> dict | Topology | Frame | str | None:
-    """Read one whole record.
+class Reader:
+    """Reads the records of one connection in turn; knows which topology the frames belong to."""
 
-    Returns:
-        A hello (dict), a Topology, a Frame, the reason of an end (str), or None for a kind of a later version.
+    def __init__(self) -> None:
+        """Know no topology."""
+        self._topology: tuple[int, int] | None = None
+
+    def read(self, record: bytes) -> Message | None:
+        """Read one whole record; None for a kind of a later version.
+
+        Raises:
+            RecordError: lengths or indices that do not fit, values that are no numbers, a frame before its topology.
+        """
+        message = decode(record)
+        if isinstance(message, Hello):
+            self._topology = None
+        elif isinstance(message, Topology):
+            self._topology = message.key, message.vertices
+        elif isinstance(message, Frame) and (
+            self._topology is None
+            or self._topology[0] != message.key
+            or (message.positions is not None and len(message.positions) != self._topology[1])
+        ):
+            raise RecordError("damaged", "a frame came before its topology; connecting again")
+        return message
+
+
+def decode(record: bytes) -> Message | None:
+    """Read one whole record, whatever came before it; None for a kind of a later version.
 
     Raises:
         RecordError: lengths or indices that do not fit, or values that are no numbers.
     """
+    _check_magic(bytes(record[:4]))
     if len(record) < _HEADER.size:
-        raise RecordError(f"a record of {len(record)} bytes is cut short")
-    magic, kind, flags, header_bytes, sequence, key, time_s, vertices, payload_bytes = _HEADER.unpack_from(record)
-    _check_magic(magic)
+        raise RecordError("incomplete", f"a record of {len(record)} bytes is cut short")
+    _magic, kind, flags, header_bytes, sequence, key, time_s, vertices, payload_bytes = _HEADER.unpack_from(record)
     _sizes(record)
     if len(record) != header_bytes + payload_bytes:
-        raise RecordError(f"a record of {len(record)} bytes should have {header_bytes + payload_bytes}")
+        raise RecordError("damaged", f"a record of {len(record)} bytes should have {header_bytes + payload_bytes}")
     payload = _Payload(record, header_bytes)
     if kind == HELLO:
-        return payload.json(payload_bytes)
+        return Hello(payload.json(payload_bytes))
+    if kind == HEALTH:
+        return Health(payload.json(payload_bytes))
     if kind == TOPOLOGY:
         return _topology(payload, flags, key, vertices)
-    if kind == FRAME:
-        return _frame(payload, flags, sequence, key, time_s, vertices)
+    if kind in (FRAME, WEIGHTS):
+        return _frame(payload, flags, (sequence, key, time_s), vertices if kind == FRAME else None)
     if kind == END:
-        return payload.text(payload_bytes)
+        return End(payload.text(payload_bytes))
     return None
 
 
@@ -150,7 +245,8 @@ class _Payload:
 
     def bytes(self, count: int) -> memoryview:
         if count > len(self._record) - self._at:
-            raise RecordError(f"a record is cut short: {count} bytes needed, {len(self._record) - self._at} left")
+            left = len(self._record) - self._at
+            raise RecordError("damaged", f"a record is cut short: {count} bytes needed, {left} left")
         self._at += count
         return self._record[self._at - count : self._at]
 
@@ -158,59 +254,75 @@ class _Payload:
         return int.from_bytes(self.bytes(4), "little")
 
     def array(self, dtype: str, rows: int, columns: int) -> np.ndarray:
-        return np.frombuffer(self.bytes(4 * rows * columns), dtype).reshape(rows, columns)
+        size = np.dtype(dtype).itemsize * rows * columns
+        values = np.frombuffer(self.bytes(size), dtype).reshape(rows, columns)
+        self.bytes(-size % 4)
+        return values
 
     def text(self, count: int) -> str:
         try:
             return str(self.bytes(count), "utf-8")
         except UnicodeDecodeError as error:
-            raise RecordError(f"text that is not UTF-8: {error}") from error
+            raise RecordError("damaged", f"text that is not UTF-8: {error}") from error
 
     def json(self, count: int) -> dict:
         try:
             value = json.loads(self.text(count))
         except (json.JSONDecodeError, RecursionError) as error:
-            raise RecordError(f"text that is not JSON: {error}") from error
+            raise RecordError("damaged", f"text that is not JSON: {error}") from error
         if not isinstance(value, dict):
-            raise RecordError("JSON that is no object")
+            raise RecordError("damaged", "JSON that is no object")
         return value
 
     def end(self, flags: int, known: int) -> None:
         if self._at != len(self._record) and not flags & ~known:
-            raise RecordError(f"a record has {len(self._record) - self._at} bytes too many")
+            raise RecordError("damaged", f"a record has {len(self._record) - self._at} bytes too many")
 
 
 def _indices(values: np.ndarray, count: int) -> np.ndarray:
     if values.size and values.max() >= count:
-        raise RecordError(f"a triangle names number {values.max()} of {count}")
+        raise RecordError("damaged", f"a triangle names number {values.max()} of {count}")
     return values.astype(np.int32)
 
 
 def _topology(payload: _Payload, flags: int, key: int, vertices: int) -> Topology:
     triangles = _indices(payload.array("<u4", payload.count(), 3), vertices)
-    uv = None
+    uv = corners = source = None
     if flags & UV:
-        points = payload.array("<f4", payload.count(), 2)
-        corners = _indices(payload.array("<u4", len(triangles), 3), len(points))
-        uv = np.ascontiguousarray(points[corners.ravel()], np.float32)
+        uv = payload.array("<f4", payload.count(), 2)
+        corners = _indices(payload.array("<u4", len(triangles), 3), len(uv))
     names: dict = {}
     if flags & NAMES:
         size = payload.count()
         names = payload.json(size)
         payload.bytes(-size % 4)
-    payload.end(flags, UV | NAMES)
+    if flags & SOURCE:
+        source = payload.array("<u4", vertices, 1).ravel().astype(np.int32)
+    payload.end(flags, UV | NAMES | SOURCE)
     units = names.get("units", [])
     if not isinstance(units, list):
-        raise RecordError("the units of a topology are no list")
-    return Topology(key, vertices, triangles, uv, str(names.get("name", "")), tuple(map(str, units)))
+        raise RecordError("damaged", "the units of a topology are no list")
+    name = str(names.get("name", ""))
+    return Topology(key, vertices, triangles, uv, corners, source, name, tuple(map(str, units)))
 
 
-def _frame(payload: _Payload, flags: int, sequence: int, key: int, time_s: float, vertices: int) -> Frame:
-    positions = payload.array("<f4", vertices, 3)
+def _frame(payload: _Payload, flags: int, head: tuple[int, int, float], vertices: int | None) -> Frame:
+    positions = pose = weights = normals = None
+    if vertices is not None and flags & QUANTISED:
+        low, step = payload.array("<f4", 2, 3).astype(np.float64)
+        positions = (payload.array("<u2", vertices, 3) * step + low).astype(np.float32)
+    elif vertices is not None:
+        positions = payload.array("<f4", vertices, 3)
     if flags & POSE:
-        payload.bytes(64)
-    weights = payload.array("<f4", payload.count(), 1).ravel() if flags & WEIGHTS else None
-    payload.end(flags, POSE | WEIGHTS)
-    if not np.isfinite(positions).all():
-        raise RecordError("a frame holds positions that are no numbers")
-    return Frame(sequence, key, time_s, to_blender(positions), weights)
+        pose = pose_to_blender(payload.array("<f4", 4, 4))
+    if flags & WEIGHT:
+        weights = payload.array("<f4", payload.count(), 1).ravel()
+    if flags & NORMALS and flags & QUANTISED:
+        normals = to_blender((payload.array("<i1", vertices or 0, 3) / 127).astype(np.float32))
+    elif flags & NORMALS:
+        normals = to_blender(payload.array("<f4", vertices or 0, 3))
+    payload.end(flags, POSE | WEIGHT | NORMALS | QUANTISED)
+    if positions is not None and not np.isfinite(positions).all():
+        raise RecordError("damaged", "a frame holds positions that are no numbers")
+    turned = None if positions is None else to_blender(positions)
+    return Frame(*head, turned, pose, weights, normals)
