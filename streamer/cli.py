@@ -97,20 +97,7 @@ def _add_imports(
         "--clock", default="media", metavar="NAME", help="name of the clock of the times (default: media)"
     )
     _add_storage(video)
-
-    example = "mien import images --images shots/ --calibration rig.toml --fps 24 --out takes/shots"
-    images = add(sources, "images", _import_images, "picture files with a calibration", example)
-    images.add_argument(
-        "--images", nargs="+", required=True, metavar="DIR|NAME=GLOB", help="a folder of <camera>/*.png; or each's"
-    )
-    _add_numbered(images)
-
-    example = "mien import famos data/images --subject S1 --sequence smile --calibration rig.toml --out takes/smile"
-    famos = add(sources, "famos", _import_images, "a sequence in the layout of FaMoS and TEMPEH", example)
-    famos.add_argument("folder", type=Path, metavar="DIR", help="folder of <subject>/<sequence>/<frame>/ pictures")
-    famos.add_argument("--subject", required=True, metavar="S", help="name of the subject")
-    famos.add_argument("--sequence", required=True, metavar="Q", help="name of the sequence")
-    _add_numbered(famos)
+    _add_picture_imports(sources, add)
 
     example = "mien import nersemble data/017 --sequence EXP-1-head --out takes/017_EXP-1-head"
     nersemble = add(sources, "nersemble", _import_nersemble, "a sequence in the layout of NeRSemble v2", example)
@@ -126,6 +113,24 @@ def _add_imports(
         help="size that the intrinsics are meant for (default: the videos')",
     )
     _add_storage(nersemble)
+
+
+def _add_picture_imports(
+    sources: "argparse._SubParsersAction[argparse.ArgumentParser]", add: Callable[..., argparse.ArgumentParser]
+) -> None:
+    example = "mien import images --images shots/ --calibration rig.toml --fps 24 --out takes/shots"
+    images = add(sources, "images", _import_images, "picture files with a calibration", example)
+    images.add_argument(
+        "--images", nargs="+", required=True, metavar="DIR|NAME=GLOB", help="a folder of <camera>/*.png; or each's"
+    )
+    _add_numbered(images)
+
+    example = "mien import famos data/images --subject S1 --sequence smile --calibration rig.toml --out takes/smile"
+    famos = add(sources, "famos", _import_images, "a sequence in the layout of FaMoS and TEMPEH", example)
+    famos.add_argument("folder", type=Path, metavar="DIR", help="folder of <subject>/<sequence>/<frame>/ pictures")
+    famos.add_argument("--subject", required=True, metavar="S", help="name of the subject")
+    famos.add_argument("--sequence", required=True, metavar="Q", help="name of the sequence")
+    _add_numbered(famos)
 
 
 def _add_numbered(parser: argparse.ArgumentParser) -> None:

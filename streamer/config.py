@@ -103,6 +103,12 @@ class RecordConfig:
     """Frames per second of timecode, exact: `25`, `30000/1001`."""
     drop_frame: bool = False
     """Drop-frame counting, at 30000/1001 and 60000/1001 only."""
+    audio: str = ""
+    """Audio input recorded with the pictures: part of its name, its number, or `default`; empty: none."""
+    audio_rate_hz: int = field(default=48_000, metadata=limits(8000, 192_000))
+    """Samples per second."""
+    audio_channels: int = field(default=1, metadata=limits(1, 64))
+    """Channels of the input; LTC, if it is asked for, is on the last."""
     osc_port: int = field(default=0, metadata=limits(0, 65535))
     """UDP port on loopback for OSC commands (`/RecordStart`); 0: none."""
     meshes: Literal["quantised", "lossless"] = "quantised"

@@ -7,30 +7,39 @@ import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
+from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 
+from streamer import timecode
+from streamer.audio.ltc import read_ltc
+from streamer.audio.wav import SOUND, TIMES, read_sound
 from streamer.errors import MienError
 from streamer.pixels import decode_pixels
 from streamer.takes.disk import crc_of, replace_file
-from streamer.takes.layout import TakeInfo, read_info, write_info
+from streamer.takes.layout import Anchor, TakeInfo, read_info, write_info
 from streamer.takes.reader import Take
 
 THUMBNAILS = "thumbnails"
 CPTAKE = "metadata.cptake"
 WIDTH_PX = 160
+LTC_SECONDS = 20
+"""Sound that is searched for the first timecode."""
 SCHEMA = {"Major": 4, "Minor": 2}
 """Of Epic's take metadata (Capture Manager, Unreal Engine 5.6): version, identity, number, slate and device are what it
 demands; media are listed where they lie beside it as files, which the pictures of a take do not."""
 
 
-def write_extras(path: Path) -> tuple[str, ...]:
-    """Write thumbnails and `metadata.cptake` into a closed take, with their checksums in take.json.
+def write_extras(path: Path, ltc: tuple[Fraction, int] | None = None) -> tuple[str, ...]:
+    """Write thumbnails and `metadata.cptake` into a closed take; their checksums and those of its sound in take.json.
 
     Args:
         path: the take's folder.
+        ltc: rate of timecode, and the channel of the sound, from 0, that carries it; None: there is none.
 
     Returns:
         What was left out and why, one line each; the take itself is whole in any case.
@@ -41,14 +50,32 @@ def write_extras(path: Path) -> tuple[str, ...]:
         with Take(path) as take:
             info = take.info
             made |= _thumbnails(take, left_out)
+        made |= {name: crc_of(path / name) for name in (SOUND, TIMES) if (path / name).exists()}
+        anchor = info.timecode if ltc is None else _read_anchor(path, *ltc, left_out)
         replace_file(path / CPTAKE, json.dumps(cptake(info), indent=1).encode() + b"\n")
         made[CPTAKE] = crc_of(path / CPTAKE)
-        write_info(path, replace(read_info(path), checksums={**info.checksums, **made}))
+        write_info(path, replace(read_info(path), checksums={**info.checksums, **made}, timecode=anchor))
     except (OSError, MienError) as error:
         left_out.append(f"{path.name}: thumbnails and {CPTAKE}: {error}")
         shutil.rmtree(path / THUMBNAILS, ignore_errors=True)
         (path / CPTAKE).unlink(missing_ok=True)
     return tuple(left_out)
+
+
+def _read_anchor(path: Path, rate: Fraction, channel: int, left_out: list[str]) -> Anchor | None:
+    """Tie timecode to time by the first labels in the sound that follow one another."""
+    sound = read_sound(path)
+    if sound is None or channel >= sound.samples.shape[1]:
+        left_out.append(f"{path.name}: no sound on channel {channel + 1} to read timecode from")
+        return None
+    samples = sound.samples[: LTC_SECONDS * sound.rate_hz, channel].astype(np.float32)
+    labels = read_ltc(samples, sound.rate_hz, rate)
+    for one, other in pairwise(labels):
+        if timecode.frame_number(other.timecode) - timecode.frame_number(one.timecode) == 1:
+            code = one.timecode
+            return Anchor("ltc", code.text, str(rate), code.drop_frame, sound.time_of(one.sample))
+    left_out.append(f"{path.name}: no timecode in the first {LTC_SECONDS} s of sound channel {channel + 1}")
+    return None
 
 
 def cptake(info: TakeInfo) -> Mapping[str, Any]:

@@ -11,6 +11,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from streamer.audio.wav import Sound, read_sound
 from streamer.calibration import calibration_from_text
 from streamer.channels import CHANNELS
 from streamer.config import SyncConfig
@@ -125,6 +126,15 @@ class Take:
         if name not in self.layers:
             raise TakeError(f"{self.path} has no layer {name!r}; it has {', '.join(self.layers) or 'none'}")
         return Take(self.path / LAYERS / name)
+
+    @property
+    def sound(self) -> Sound | None:
+        """The sound that was recorded with the pictures, None if there is none.
+
+        Raises:
+            TakeError: it is damaged.
+        """
+        return read_sound(self.path)
 
     @cached_property
     def sets(self) -> SetSequence:

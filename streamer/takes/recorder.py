@@ -5,6 +5,7 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
+from streamer.audio.recorder import AudioInput
 from streamer.channels import CHANNELS
 from streamer.config import BusConfig, RecordConfig, SyncConfig
 from streamer.control import ControlServer, control_endpoint
@@ -56,9 +57,10 @@ def run_record(
         TransportError: a port is in use, or keys are missing.
         ConfigError: show or slate cannot be folder names.
     """
-    session = Session(record, sync, config_text)
-    path = session.begin(path)
-    _listen(session, record, bus, stop=stop, seconds=seconds, stay=False)
+    with ExitStack() as stack:
+        session = Session(record, sync, config_text, audio=_open_audio(record, stack))
+        path = session.begin(path)
+        _listen(session, record, bus, stop=stop, seconds=seconds, stay=False)
     if session.failure is not None:
         raise session.failure
     if session.empty:
@@ -97,11 +99,20 @@ def run_armed(
         TransportError: a port is in use, or keys are missing.
         ConfigError: show or slate cannot be folder names.
     """
-    session = Session(record, sync, config_text)
-    if start:
-        session.begin(None)
-    _listen(session, record, bus, stop=stop, seconds=None, stay=True)
-    return session.closed
+    with ExitStack() as stack:
+        session = Session(record, sync, config_text, audio=_open_audio(record, stack))
+        if start:
+            session.begin(None)
+        _listen(session, record, bus, stop=stop, seconds=None, stay=True)
+        return session.closed
+
+
+def _open_audio(record: RecordConfig, stack: ExitStack) -> AudioInput | None:
+    if not record.audio:
+        return None
+    audio = AudioInput(record.audio, record.audio_rate_hz, record.audio_channels, record.preroll_s)
+    stack.callback(audio.close)
+    return audio
 
 
 def _listen(

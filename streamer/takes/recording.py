@@ -5,8 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from streamer.audio.recorder import AudioInput
 from streamer.config import RecordConfig, SyncConfig
 from streamer.errors import MienError, TakeError
+from streamer.takes.anchors import rate_of
 from streamer.takes.extras import write_extras
 from streamer.takes.intake import Intake, Ledger
 from streamer.takes.layout import About, Marker, take_number
@@ -57,11 +59,11 @@ class Plan:
 class Recording:
     """One take: the receiving side puts, a thread of its own writes. `mark` may come from another thread."""
 
-    def __init__(self, plan: Plan, record: RecordConfig, sync: SyncConfig) -> None:
+    def __init__(self, plan: Plan, record: RecordConfig, sync: SyncConfig, audio: AudioInput | None = None) -> None:
         """Prepare; nothing is made before the first calibration."""
         self.plan = plan
         """What it is."""
-        self._record, self._sync = record, sync
+        self._record, self._sync, self._audio = record, sync, audio
         self.intake = Intake(int(record.queue_mb * 1e6))
         self.ledger = Ledger()
         self.writer: TakeWriter | None = None
@@ -106,8 +108,27 @@ class Recording:
             sync=self._sync,
             about=plan.about,
         )
+        if self._audio is not None:
+            self._begin_audio(plan.path, self._audio)
         self._disk = _Disk(self.writer, self.intake, self._record.sync_s)
         self._disk.start()
+
+    def _begin_audio(self, path: Path, audio: AudioInput) -> None:
+        try:
+            audio.begin(path)
+        except OSError as error:
+            if self.writer is not None:
+                self.writer.close(str(error))
+            raise TakeError(f"{path}: the sound cannot be written: {error.strerror}; free space") from error
+
+    def _end_audio(self) -> None:
+        if self._audio is None or self.writer is None:
+            return
+        self._audio.end()
+        if self._audio.lost_blocks:
+            self.writer.count_drop("audio", "not-written", self._audio.lost_blocks)
+        if self._audio.failure is not None:
+            self.writer.count_drop("audio", "disk-full")
 
     def mark(self, time_ns: int, text: str) -> None:
         """Set a marker.
@@ -144,6 +165,7 @@ class Recording:
         if self.writer is None or self._disk is None:
             return
         self._disk.join()
+        self._end_audio()
         while (item := self.intake.get(0.0)) is not None:
             self.ledger.count(topic_of(item[0], item[1]).name, "not-written")
         for reason, number in refused.items():
@@ -154,7 +176,8 @@ class Recording:
         failure = self._disk.failure
         if failure is None:
             self.writer.close(stopped)
-            write_extras(self.writer.path)
+            ltc = (rate_of(self._record), self._record.audio_channels - 1) if self._record.timecode == "ltc" else None
+            write_extras(self.writer.path, ltc)
             return
         self.writer.close(str(failure))
         self.writer.rewrite_ledger()

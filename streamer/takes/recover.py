@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from streamer.audio.wav import repair
 from streamer.calibration import calibration_from_text, calibration_to_text
 from streamer.config import SyncConfig
 from streamer.errors import CalibrationError, TakeError, WireError
@@ -78,6 +79,7 @@ def recover_take(path: Path, on_progress: Progress | None = None) -> Report:
         if _is_whole(path):
             return verify_take(path)
         _repair(path, on_progress)
+        repair(path)
         write_extras(path)
     except OSError as error:
         sweep(path)

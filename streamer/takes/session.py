@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from streamer import timecode
+from streamer.audio.recorder import AudioInput
 from streamer.config import RecordConfig, SyncConfig
 from streamer.errors import ConfigError, MienError, TakeError
 from streamer.processes import Vitals
@@ -55,6 +56,7 @@ class Session:
         sync: how frames become sets; kept in the takes.
         config_text: the effective configuration as TOML, kept in the takes.
         clock_ns: CLOCK_REALTIME.
+        audio: an input that is recorded with the pictures.
     """
 
     def __init__(
@@ -64,8 +66,12 @@ class Session:
         config_text: str = "",
         *,
         clock_ns: Callable[[], int] = time.time_ns,
+        audio: AudioInput | None = None,
     ) -> None:
         """Begin armed."""
+        if record.timecode == "ltc" and audio is None:
+            raise ConfigError("record.timecode = 'ltc' needs an audio input: set record.audio")
+        self._audio = audio
         self._record, self._sync, self._config_text, self._clock_ns = record, sync, config_text, clock_ns
         self._next = Next(check_name("record.show", record.show), check_name("record.slate", record.slate))
         if record.timecode != "none":
@@ -134,7 +140,7 @@ class Session:
         about = About(str(uuid.uuid4()), self._next.notes, anchor_for(self._record, now_ns))
         plan = Plan(path, self._next.show, self._next.slate, about, self._config_text)
         with self._lock:
-            self._current, self._begun_ns = Recording(plan, self._record, self._sync), now_ns
+            self._current, self._begun_ns = Recording(plan, self._record, self._sync, self._audio), now_ns
         return path
 
     @property
@@ -219,6 +225,7 @@ class Session:
             "preroll_s": round(self._preroll.seconds, 3),
             "disk_free_gb": round(free_bytes(Path(self._record.directory)) / 1e9, 3),
             "alarm": self.alarm,
+            "audio": self._record.audio,
             "timecode": timecode.at(label_of(anchor), anchor.time_ns, now_ns).text if anchor else "",
         }
 
@@ -266,7 +273,8 @@ class Session:
         check_place(path, self._record.min_free_gb * 1e9)
         now_ns = self._clock_ns()
         about = About(str(uuid.uuid4()), wanted.notes, anchor_for(self._record, now_ns))
-        recording = Recording(Plan(path, wanted.show, wanted.slate, about, self._config_text), self._record, self._sync)
+        plan = Plan(path, wanted.show, wanted.slate, about, self._config_text)
+        recording = Recording(plan, self._record, self._sync, self._audio)
         recording.open(calibration)  # makes folders and files: outside the lock, the bus does not wait for them
         with self._lock:
             before = self._preroll.items()

@@ -26,6 +26,7 @@ PLANTED = {
     "openvino is imported in one file": ("inference/config.py", "import openvino"),
     "pycuda and cuda-bindings are imported in one file": ("inference/config.py", "import pycuda"),
     "zmq is known to the transport, its keys and commands only": ("rig/node.py", "import zmq"),
+    "sounddevice is imported in one file": ("streamer/takes/session.py", "import sounddevice"),
     "websockets is imported in one file": ("streamer/gateway/serve.py", "import websockets"),
 }
 """Contract to a file and the line that breaks it."""

@@ -14,7 +14,8 @@ ROOT = Path(__file__).resolve().parents[2]
 FILES = ["streamer/types.py", "streamer/channels.py", "streamer/config.py"]
 FILES += [f"{room}/config.py" for room in ("rig", "inference", "renderer")]
 
-UNITS = ("_px", "_us", "_ms", "_s", "_ns", "_mb", "_gb", "_mm", "_m", "_ppm", "_db", "fps", "_port", "_probability")
+UNITS = ("_px", "_us", "_ms", "_s", "_ns", "_mb", "_gb", "_mm", "_m", "_ppm", "_db", "_hz", "fps", "_port")
+UNITS += ("_probability",)
 WITHOUT_UNIT = {
     "rig.proxy_factor": "ratio",
     "rig.jpeg_quality": "libjpeg's scale",
@@ -27,6 +28,7 @@ WITHOUT_UNIT = {
     "rig.playback.speed": "ratio",
     "bus.ring_slots": "count",
     "sync.min_cameras": "count",
+    "record.audio_channels": "count",
     "inference.threads": "count",
     "view.width": "px, as everywhere",
     "view.height": "px, as everywhere",
