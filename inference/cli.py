@@ -24,10 +24,10 @@ def add_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]", comm
         verbs: where verbs are added.
         common: parent parser with --config, --set and --json.
     """
-    from inference.tempeh.cli import add_published_verbs
+    from inference.tempeh.cli import add_published_verbs, add_scan_arguments
 
     _add_runs(verbs, common)
-    _add_train(verbs, common)
+    add_scan_arguments(_add_train(verbs, common))
     model = verbs.add_parser("model", help="models: list, check, import, run", description="what is done with models")
     models = model.add_subparsers(dest="what", metavar="WHAT", required=True)
     add_verb(
@@ -95,7 +95,9 @@ def _add_runs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]", comm
     _engine_arguments(evaluate)
 
 
-def _add_train(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]", common: argparse.ArgumentParser) -> None:
+def _add_train(
+    verbs: "argparse._SubParsersAction[argparse.ArgumentParser]", common: argparse.ArgumentParser
+) -> argparse.ArgumentParser:
     """Declare `mien train`. Its own module imports torch; a test holds the defaults to those of `TrainOptions`."""
     example = "mien train data/train --out runs/live --name live"
     train = add_verb(verbs, "train", _train, "takes in, a model folder out", example, common=common)
@@ -111,6 +113,7 @@ def _add_train(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]", com
     train.add_argument("--max-views", type=at_least_one, default=8, metavar="V", help="camera slots of the model")
     train.add_argument("--threads", type=at_least_one, default=1, metavar="T", help="threads of the arithmetic")
     train.add_argument("--f32", action="store_true", help="float32 convolutions (default: bfloat16)")
+    return train
 
 
 def _engine_arguments(parser: argparse.ArgumentParser) -> None:

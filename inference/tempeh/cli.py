@@ -5,7 +5,7 @@ import json
 import sys
 from pathlib import Path
 
-from streamer.arguments import add_verb, at_least_one
+from streamer.arguments import add_verb, at_least_one, positive
 from streamer.errors import MissingExtra
 
 
@@ -33,6 +33,29 @@ def add_published_verbs(
     run.add_argument("--inputs", type=Path, required=True, metavar="IN.npz", help="pictures and cameras of a set")
     run.add_argument("--out", type=Path, required=True, metavar="OUT.npz", help="vertices, and what led to them")
     run.add_argument("--threads", type=at_least_one, metavar="T", help="threads of the arithmetic (default: all cores)")
+
+
+def add_scan_arguments(train: argparse.ArgumentParser) -> None:
+    """Add to `mien train` what learning from raw scans takes; a test holds the defaults to those of `ScanOptions`."""
+    group = train.add_argument_group(
+        "learning from raw scans", "mien train takes/ --scans scans/ --network published --out runs/own"
+    )
+    add = group.add_argument
+    add("--network", choices=("live", "published"), default="live", help="what learns (default: live)")
+    add("--layout", choices=("takes", "folder", "famos"), default="takes", help="how the data lie (default: takes)")
+    add("--scans", type=Path, metavar="DIR", help="raw scans <take>/<frame id>.ply of takes (default: their truth)")
+    add("--scan-unit", choices=("mm", "m"), default="mm", help="of the scans (default: mm)")
+    add("--template", type=Path, metavar="FILE", help="template mesh in metres, of folders (default: DIR/template.obj)")
+    add("--size", choices=("small", "medium", "full"), default="medium", help="of the network (default: medium)")
+    add("--coarse-iterations", type=at_least_one, default=20_000, metavar="N", help="steps of the coarse stage")
+    add("--refine-iterations", type=at_least_one, default=5_000, metavar="N", help="steps of the refinement")
+    add("--batch", type=at_least_one, default=2, metavar="B", help="scans per step, over all processes (default: 2)")
+    add("--min-views", type=at_least_one, default=4, metavar="V", help="a sample shows so many or more (default: 4)")
+    add("--scan-points", type=at_least_one, default=5_000, metavar="P", help="of a scan per step (default: 5000)")
+    add("--refined", type=at_least_one, default=512, metavar="N", help="vertices refined per step (default: 512)")
+    add("--pretrain", type=float, default=0.375, help="share of the coarse steps on vertices alone (default: 0.375)")
+    add("--learning-rate", type=positive, default=1e-3, help="of the published network (default: 1e-3)")
+    add("--every", type=at_least_one, default=200, metavar="N", help="steps between its checkpoints (default: 200)")
 
 
 def _import(args: argparse.Namespace) -> int:

@@ -42,6 +42,8 @@ class TrainOptions:
 
 def cli_train(args: argparse.Namespace) -> int:
     """Run `mien train`."""
+    if args.network == "published":
+        return _train_on_scans(args)
     options = TrainOptions(
         takes=tuple(args.takes),
         out=args.out,
@@ -61,6 +63,45 @@ def cli_train(args: argparse.Namespace) -> int:
         print(json.dumps(result))
     else:
         print("; ".join(f"{key} {value}" for key, value in result.items()))
+    return 0
+
+
+def _train_on_scans(args: argparse.Namespace) -> int:
+    from inference.training.scan_training import ScanOptions, train_on_scans
+
+    options = ScanOptions(
+        sources=tuple(args.takes),
+        out=args.out,
+        name=args.name,
+        layout=args.layout,
+        scans=args.scans,
+        scan_unit=args.scan_unit,
+        template=args.template,
+        size=args.size,
+        coarse_iterations=args.coarse_iterations,
+        refine_iterations=args.refine_iterations,
+        batch=args.batch,
+        min_views=args.min_views,
+        scan_points=args.scan_points,
+        refined=args.refined,
+        pretrain=args.pretrain,
+        rate=args.learning_rate,
+        every=args.every,
+        seed=args.seed,
+        bf16=not args.f32,
+        threads=args.threads,
+    )
+
+    def report(stage: str, step: int, steps: int, figures: dict[str, float]) -> None:
+        if not args.json:
+            text = "  ".join(f"{name} {value:.3f}" for name, value in figures.items())
+            print(f"{stage} {step}/{steps}  {text}", file=sys.stderr, flush=True)
+
+    result = train_on_scans(options, report, quiet=args.json)
+    if result and args.json:
+        print(json.dumps(result))
+    elif result:
+        print("\n".join([f"{result['model']}: from {result['scans']} scans", *map(str, result["remarks"])]))
     return 0
 
 

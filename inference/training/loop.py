@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from inference.training.curves import save_curves
 from inference.training.ranks import Ranks
 from inference.training.samples import Batches
 from inference.training.tasks import Task
@@ -198,6 +199,7 @@ def _save(
     point = {"iteration": iteration, "samples": iteration * plan.batch, **means}
     with (folder / f"{task.name}.curve.jsonl").open("a") as curve:
         curve.write(json.dumps(point) + "\n")
+    save_curves(folder / f"{task.name}.curve.jsonl")
     state = {
         "model": task.model.state_dict(),
         "optimiser": optimiser.state_dict(),

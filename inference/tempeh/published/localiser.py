@@ -70,7 +70,7 @@ class PublishedLocaliser(nn.Module):
 
     def forward(self, volume: Tensor) -> Warp:
         """Find the head."""
-        out = self.mapping(self.convs(volume).flatten(1))
+        out = self.mapping(self.convs(volume).flatten(1)).float()  # what follows are coordinates
         return Warp(
             scale=0.5 * self.largest * (torch.tanh(out[:, :3]) + 1.0),
             rotation=rotation_of_six(out[:, 3:9]),

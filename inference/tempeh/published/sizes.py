@@ -60,6 +60,20 @@ class PublishedSizes:
 FULL = PublishedSizes()
 """The release: 35,421,219 parameters (coarse) and 27,457,993 (refinement)."""
 
+MEDIUM = PublishedSizes(
+    trunk_channels=(32, 48, 64, 96),
+    trunk_blocks=(2, 2, 2, 2),
+    grid=16,
+    step_mm=50.0,
+    front=16,
+    width=24,
+    coarse_levels=(32, 48, 64, 64),
+    coarse_back=(48, 64),
+    local_levels=(32, 48, 48),
+    local_back=(24, 24),
+)
+"""For rigs of one's own and one graphics card, or a patient processor: a sixth of the arithmetic of the release."""
+
 SMALL = PublishedSizes(
     vertices=64,
     trunk_channels=(8, 12, 16, 24),
