@@ -56,6 +56,12 @@ chromium() {
     debian chromium || missing "Chromium could not be installed (plugins/web in a real browser)"
 }
 
+network() {
+    command -v ip >/dev/null 2>&1 && command -v tc >/dev/null 2>&1 && return
+    debian iproute2 || missing "iproute2 could not be installed (several hosts over a bad line)"
+}
+
+network
 blender
 node_packages
 chromium
