@@ -27,6 +27,8 @@ PLANTED = {
     "pycuda and cuda-bindings are imported in one file": ("inference/config.py", "import pycuda"),
     "zmq is known to the transport, its keys and commands only": ("rig/node.py", "import zmq"),
     "sounddevice is imported in one file": ("streamer/takes/session.py", "import sounddevice"),
+    "pxr is imported in one file": ("streamer/exports/usd/points.py", "import pxr"),
+    "alembic3d and imath are imported in one file": ("streamer/exports/glb.py", "import alembic3d\nimport imath"),
     "websockets is imported in one file": ("streamer/gateway/serve.py", "import websockets"),
 }
 """Contract to a file and the line that breaks it."""
