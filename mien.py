@@ -202,10 +202,12 @@ def _live(args: argparse.Namespace) -> int:
 
 
 def _doctor(args: argparse.Namespace) -> int:
+    from rig.doctor import examine_rig
     from streamer import doctor
 
     settings: Settings = args.load()
     checks = [*doctor.examine(settings.bus, settings.record, settings.serve), *_room_checks(settings.inference)]
+    checks += examine_rig(settings.rig, settings.bus, settings.record)
     print(json.dumps(doctor.as_json(checks)) if args.json else doctor.as_text(checks))
     return 1 if any(check.state == "fail" for check in checks) else 0
 

@@ -59,7 +59,7 @@ def test_every_verb_has_common_options_an_example_and_a_handler(words: str) -> N
 def test_promised_verbs_are_there() -> None:
     promised = (
         "demo|live|doctor|node|infer|view|record|replay|serve|recover|verify|simulate|reprocess|export|train|evaluate|"
-        "cameras list|cameras preview|import video|import nersemble"
+        "cameras list|cameras preview|sync check|import video|import nersemble"
     )
     assert set(promised.split("|")) <= set(LEAVES)
 
