@@ -71,9 +71,11 @@ class _Walker:
             rows = np.unique(np.linspace(job.motion.timeline.row[0], job.motion.timeline.row[-1], 32).astype(np.int64))
             self._stabiliser = Stabiliser(job.motion.topology, [job.motion.mesh(row).vertices for row in rows.tolist()])
 
-    def __call__(self) -> Iterator[_Still]:
+    def __call__(self, every: int = 1) -> Iterator[_Still]:
         walk, self._done = self._done, self._done + 1
         for sample in self._job.samples(walk, self._walks):
+            if sample.number % every:
+                continue
             shape, pose = np.asarray(sample.vertices, np.float64), np.eye(4)
             if self._stabiliser is not None:
                 _, pose = self._stabiliser(sample.vertices)
@@ -101,18 +103,18 @@ def arkit_morphs(job: Job) -> Morphs:
     solved = np.linalg.solve(normal + np.diag(ridge), right).reshape(count, -1, 3)
     deltas = solved[1:]
     deltas[np.linalg.norm(deltas, axis=2) < STILL_M] = 0.0
-    return _measured(job, walk, units, solved[0].astype(np.float32), deltas.astype(np.float32), None)
+    return _measured(job, walk, units, solved[0].astype(np.float32), deltas.astype(np.float32), pca=False)
 
 
 def pca_morphs(job: Job) -> Morphs:
     """Find principal components, in two walks."""
     walk = _Walker(job, 2)
     step = -(-len(job.motion) // EXAMPLES)
-    examples = np.stack([still.shape.ravel() for number, still in enumerate(walk()) if number % step == 0])
+    examples = np.stack([still.shape.ravel() for still in walk(step)])
     mean = examples.mean(0)
     basis = _components(examples - mean, job.options.components, job.options.tolerance_mm / 1000)
     names = tuple(f"pca_{number:03d}" for number in range(len(basis)))
-    return _measured(job, walk, names, mean.reshape(-1, 3).astype(np.float32), basis.astype(np.float32), mean)
+    return _measured(job, walk, names, mean.reshape(-1, 3).astype(np.float32), basis.astype(np.float32), pca=True)
 
 
 def _components(centred: F64, most: int, tolerance_m: float) -> F64:
@@ -136,26 +138,26 @@ def _largest(rows: F64) -> float:
     return float(np.sqrt((rows.reshape(len(rows), -1, 3) ** 2).sum(2).max()))
 
 
-def _measured(job: Job, walk: _Walker, names: tuple[str, ...], base: F32, deltas: F32, mean: F64 | None) -> Morphs:
+def _measured(job: Job, walk: _Walker, names: tuple[str, ...], base: F32, deltas: F32, *, pca: bool) -> Morphs:
     """Walk once more for poses, weights (projections on a PCA) and the error; bring PCA weights to 0..1."""
     count = len(job.motion)
     weights, poses = np.zeros((count, len(names))), np.zeros((count, 4, 4))
-    basis = deltas.reshape(len(names), base.size).astype(np.float64)
+    basis, middle = deltas.reshape(len(names), base.size), base.ravel().astype(np.float64)
     worst, total = 0.0, 0.0
     for number, still in enumerate(walk()):
-        poses[number] = still.pose
-        if mean is not None:
-            weights[number] = basis @ (still.shape.ravel() - mean)
+        poses[number], rest = still.pose, (still.shape.ravel() - middle).astype(np.float32)
+        if pca:
+            weights[number] = basis @ rest
         elif still.weights is not None:
             weights[number] = still.weights
-        off = (base.ravel() + weights[number] @ basis - still.shape.ravel()).reshape(-1, 3)
-        squared: NDArray[np.float64] = (off**2).sum(1)
+        off = (rest - weights[number].astype(np.float32) @ basis).reshape(-1, 3)
+        squared: NDArray[np.float32] = np.einsum("ij,ij->i", off, off)
         worst, total = max(worst, float(squared.max())), total + float(squared.mean())
-    if mean is not None and len(names):
+    if pca and len(names):
         # Engines clamp weights to 0..1: the base moves to where every weight is smallest, the shapes grow.
         low, span = weights.min(0), np.ptp(weights, axis=0)
-        base = (base.ravel() + low @ basis).reshape(-1, 3).astype(np.float32)
-        deltas = (basis * span[:, None]).reshape(deltas.shape).astype(np.float32)
+        base = (middle + low @ basis.astype(np.float64)).reshape(-1, 3).astype(np.float32)
+        deltas = (basis * span[:, None].astype(np.float32)).reshape(deltas.shape).astype(np.float32)
         weights = (weights - low) / np.where(span > 0, span, 1.0)
     return Morphs(
         names, base, deltas, weights.astype(np.float32), poses,

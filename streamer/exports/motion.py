@@ -197,9 +197,9 @@ class Motion:
         size = 3 * self.topology.vertex_count
         vertices, pose = vector[:size].reshape(-1, 3), np.eye(4, dtype=np.float32)
         pose[:3] = vector[size : size + 12].reshape(3, 4)
-        weights: F32 | None = vector[size + 12 :]
-        if weights is None or not len(weights) or np.isnan(weights).any():
-            weights = None
+        # A copy: a view would keep the whole mesh alive as long as somebody keeps the weights.
+        solved: F32 = vector[size + 12 :].copy()
+        weights = None if not len(solved) or np.isnan(solved).any() else solved
         if blended or self._options.filter != "none":
             u, _, vt = np.linalg.svd(pose[:3, :3].astype(np.float64))
             pose[:3, :3] = u @ vt

@@ -1,5 +1,6 @@
 """A lopsided head that nods, blinks with one eye and opens its jaw, and takes of it."""
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ STILL = 2
 """Index of a unit that never moves."""
 
 
+@cache
 def head_topology() -> Topology:
     """A closed sphere, stretched, with a nose (+Z), one ear (+X: the head's left) and a seam in the texture."""
     polar = np.linspace(0, np.pi, RINGS + 2)[1:-1]
@@ -54,6 +56,7 @@ def head_topology() -> Topology:
     )
 
 
+@cache
 def unit_shapes() -> F32:
     """(3, N, 3) what each unit does to the head; `cheekPuff` moves, but no take uses it."""
     points = head_topology().template

@@ -4,6 +4,7 @@ import csv
 import json
 import struct
 import sys
+import tracemalloc
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -164,6 +165,26 @@ def test_npz_for_each_program_faces_out_by_its_own_rule(take: Path, tmp_path: Pa
     # Godot and Alembic: clockwise in a right-handed space. Unreal takes (C - A) x (B - A). Unity's two turns cancel.
     rule = -1 if target in ("godot", "alembic", "unreal") else 1
     assert ((((a + b + c) / 3 - points.mean(0)) * normals).sum(1) * rule > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("form", "name"),
+    [("npz", "a.npz"), ("pc2", "a.pc2"), ("mdd", "a.mdd"), ("csv", "a.csv"), ("obj", "obj"), ("abc", "a.abc")],
+)
+def test_meshes_are_let_go(tmp_path: Path, form: Format, name: str) -> None:
+    """What Python and numpy hold hardly grows from an early mesh to the last; a mesh that is kept would show."""
+    held: list[int] = []
+
+    def note(done: int, total: int) -> None:
+        held.append(tracemalloc.get_traced_memory()[0])
+
+    with open_take(write_head_take(tmp_path / "take", range(80))) as opened:
+        tracemalloc.start()
+        export_take(opened, form, tmp_path / name, on_progress=note)
+        tracemalloc.stop()
+    assert len(held) == 80
+    mesh_bytes = head_mesh(0, 0.0).vertices.nbytes
+    assert held[-1] - held[19] < 60 * mesh_bytes / 3
 
 
 def test_retiming_range_and_speed(take: Path, tmp_path: Path) -> None:
