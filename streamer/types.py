@@ -155,7 +155,7 @@ class Frame:
     encoding: Encoding
     """How `data` holds the picture."""
     data: U8
-    """`mono8` (H, W), `rgb8` (H, W, 3), `jpeg` or `png` (bytes,); may be a view of a bus buffer, valid while referenced."""
+    """`mono8` (H, W), `rgb8` (H, W, 3), `jpeg` or `png` (bytes,); may be a view of a bus buffer, valid while used."""
     timecode: Timecode | None = None
     """Label from LTC or the house clock, if there is one."""
 

@@ -19,14 +19,11 @@ from streamer.errors import TakeError, WireError
 from streamer.takes.carve import Found, carve
 from streamer.takes.framing import HEAD, extent, is_packed, read_blob, read_keys
 from streamer.takes.layout import FileInfo
-from streamer.takes.mcap_file import CHUNK_HEAD, FOOTER, MCAP_MAGIC, MESSAGE_HEAD
+from streamer.takes.mcap_file import CHUNK_HEAD, DATA_END, FOOTER, MCAP_MAGIC, MESSAGE_HEAD
 from streamer.takes.stored import channel_of
+from streamer.takes.table import ATTACHMENT, ENTRY, TAIL, Entries, read_table, table_bytes
 from streamer.types import Frame
 from streamer.wire import Message, decode
-
-ENTRY = np.dtype([("log_time", "<i8"), ("file", "<i4"), ("offset", "<i8"), ("size", "<i8")])
-"""One message: log time in ns, number of the file, place of its blob, and a size that holds the blob."""
-Entries = NDArray[np.void]
 
 _DAMAGE = (McapError, struct.error, OSError, ValueError, KeyError, IndexError, OverflowError, EOFError, MemoryError)
 
@@ -114,22 +111,45 @@ class TakeFile:
             TakeError: the index is damaged.
         """
         if not self.info.indexed:
-            return self._scan(number)
+            return self._with_keys(self._scan(number))
         try:
-            self._check_summary()
+            start = self._start_of_summary()
+            table = self._table(start, number)
+            if table is not None:
+                return table
+            self._check_summary(start)
             with self.path.open("rb") as stream:
                 summary = SeekingReader(stream).get_summary()
             if summary is None:
                 raise ValueError("there is no index at its end")
-            return self._collect(summary, number)
+            return self._with_keys(self._collect(summary, number))
         except _DAMAGE as error:
             raise self.damaged(f"{self.path}: the index is damaged ({type(error).__name__}: {error})") from error
 
-    def _check_summary(self) -> None:
-        tail = self.read(self.info.size - FOOTER.size, FOOTER.size)
-        opcode, length, start, _, checksum, magic = FOOTER.unpack(tail)
-        if opcode != Opcode.FOOTER or length != 20 or magic != MCAP_MAGIC or not 0 < start < self.info.size:
+    def _start_of_summary(self) -> int:
+        opcode, length, start, _, _, magic = FOOTER.unpack(self.read(self.info.size - FOOTER.size, FOOTER.size))
+        if opcode != Opcode.FOOTER or length != 20 or magic != MCAP_MAGIC or not DATA_END.size < start < self.info.size:
             raise ValueError("the file does not end with one")
+        return int(start)
+
+    def _table(self, summary: int, number: int) -> Mapping[str, Entries] | None:
+        """Read the table of messages, None in files of the first schema, which have none."""
+        end = summary - DATA_END.size - 4
+        size = table_bytes(self.read(max(end - TAIL.size, 0), TAIL.size)) + ATTACHMENT.size + 4
+        if size <= ATTACHMENT.size + 4:
+            return None
+        if size > end + 4:
+            raise ValueError("its table is longer than the file")
+        return read_table(self.read(end + 4 - size, size), number)
+
+    def _with_keys(self, topics: Mapping[str, Entries]) -> Mapping[str, Entries]:
+        for entries in topics.values():
+            keys = self.keys(entries["offset"])
+            entries["frame_id"], entries["time"] = keys[:, 0], keys[:, 1]
+        return topics
+
+    def _check_summary(self, start: int) -> None:
+        checksum = FOOTER.unpack(self.read(self.info.size - FOOTER.size, FOOTER.size))[4]
         body = self.read(start, self.info.size - start - 4 - len(MCAP_MAGIC))
         if zlib.crc32(body) != checksum:
             raise ValueError("its checksum does not match")
@@ -175,7 +195,7 @@ class TakeFile:
                 channel, message = decode(item.parts)
                 channel = f"{channel}/{message.camera}" if isinstance(message, Frame) else channel
             rows.setdefault(channel, []).append((item.keys.log_time_ns, number, item.offset, item.size))
-        return {topic: np.array(entries, ENTRY) for topic, entries in rows.items()}
+        return {topic: np.array([(*row, 0, 0) for row in entries], ENTRY) for topic, entries in rows.items()}
 
     def damaged(self, what: str) -> TakeError:
         """Return the error for damage in this file."""

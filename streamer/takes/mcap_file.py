@@ -12,12 +12,26 @@ from dataclasses import dataclass
 
 from mcap.data_stream import RecordBuilder
 from mcap.opcode import Opcode
-from mcap.records import Channel, ChunkIndex, DataEnd, Header, MessageIndex, Schema, Statistics, SummaryOffset
+from mcap.records import (
+    Attachment,
+    AttachmentIndex,
+    Channel,
+    ChunkIndex,
+    DataEnd,
+    Header,
+    MessageIndex,
+    Schema,
+    Statistics,
+    SummaryOffset,
+)
 
 from streamer.takes.disk import AppendFile
 from streamer.takes.framing import Buffer, Keys, blob_size, write_blob
+from streamer.takes.table import MEDIA_TYPE, NAME, MessageTable
 
 MCAP_MAGIC = b"\x89MCAP0\r\n"
+DATA_END = struct.Struct("<BQI")
+"""Opcode, record length, CRC of the data section."""
 PROFILE = "mien"
 LIBRARY = "mien takes 1"
 CHUNK_HEAD = struct.Struct("<BQQQQIIQ")
@@ -61,6 +75,7 @@ class McapFile:
         self._index: dict[int, list[tuple[int, int]]] = {}
         self._chunks: list[ChunkIndex] = []
         self._counts: dict[int, int] = {}
+        self._table, self._rows = MessageTable(), 0
         self._first, self._last = 2**63 - 1, 0
         self._crc = 0
         builder = RecordBuilder()
@@ -98,6 +113,8 @@ class McapFile:
         self._index.setdefault(channel.id, []).append((keys.log_time_ns, self._end - CHUNK_HEAD.size))
         head = (Opcode.MESSAGE, size - 9, channel.id, sequence & 0xFFFFFFFF, keys.log_time_ns, max(keys.time_ns, 0))
         MESSAGE_HEAD.pack_into(self._buffer, self._end, *head)
+        place, whole = self._file.size + self._end + MESSAGE_HEAD.size, size - MESSAGE_HEAD.size
+        self._table.add(channel.id, place, whole, keys)
         self._end = write_blob(self._buffer, self._end + MESSAGE_HEAD.size, keys, parts, packed)
         if self._end - CHUNK_HEAD.size >= self._chunk_bytes:
             self.flush()
@@ -128,12 +145,14 @@ class McapFile:
         for number, entries in self._index.items():
             self._counts[number] = self._counts.get(number, 0) + len(entries)
         self._first, self._last = min(self._first, first), max(self._last, last)
+        self._rows = len(self._table)
         self.discard()
 
     def discard(self) -> None:
         """Forget the open chunk, except that its topics stay known."""
         self._index = {}
         self._end = CHUNK_HEAD.size
+        self._table.cut(self._rows)
 
     def finish(self) -> None:
         """Write the open chunk and the summary: the file is complete and indexed.
@@ -142,15 +161,17 @@ class McapFile:
             OSError: the disk is full; the file is whole but not indexed.
         """
         self.flush()
+        attached = self._attach()
         builder = RecordBuilder()
         DataEnd(self._crc).write(builder)
         data_end = _bytes(builder)
         start = self._file.size + len(data_end)
-        groups: list[tuple[Opcode, list[Schema] | list[Channel] | list[Statistics] | list[ChunkIndex]]] = [
+        groups: list[tuple[Opcode, Sequence[Schema | Channel | Statistics | ChunkIndex | AttachmentIndex]]] = [
             (Opcode.SCHEMA, list(self._schemas.values())),
             (Opcode.CHANNEL, list(self._channels.values())),
             (Opcode.STATISTICS, [self._statistics()]),
             (Opcode.CHUNK_INDEX, self._chunks),
+            (Opcode.ATTACHMENT_INDEX, [attached]),
         ]
         offsets = []
         for opcode, records in groups:
@@ -166,6 +187,16 @@ class McapFile:
         footer = FOOTER.pack(Opcode.FOOTER, 20, start, offset_start, 0, MCAP_MAGIC)
         checksum = zlib.crc32(footer[:25], zlib.crc32(summary))
         self._append(data_end + summary + footer[:25] + struct.pack("<I", checksum) + MCAP_MAGIC)
+
+    def _attach(self) -> AttachmentIndex:
+        """Write the table of messages behind the last chunk."""
+        topics = {channel.id: topic.name for topic, channel in self._channels.items()}
+        data, start = self._table.pack(topics), self._file.size
+        builder = RecordBuilder()
+        Attachment(0, self._last, NAME, MEDIA_TYPE, data).write(builder)
+        record = _bytes(builder)
+        self._append(record)
+        return AttachmentIndex(start, len(record), self._last, 0, len(data), NAME, MEDIA_TYPE)
 
     def _append(self, data: Buffer) -> None:
         self._file.write(data)
@@ -191,7 +222,7 @@ class McapFile:
 
     def _statistics(self) -> Statistics:
         return Statistics(
-            attachment_count=0,
+            attachment_count=1,
             channel_count=len(self._channels),
             channel_message_counts=dict(self._counts),
             chunk_count=len(self._chunks),

@@ -17,11 +17,12 @@ from streamer.channels import CHANNELS
 from streamer.config import SyncConfig
 from streamer.errors import CalibrationError, TakeError, WireError
 from streamer.takes import sets as match
-from streamer.takes.index import ENTRY, Entries, TakeFile
+from streamer.takes.index import TakeFile
 from streamer.takes.layout import CALIBRATION, CONFIG, LAYERS, TAKE_JSON, TakeInfo, read_info
 from streamer.takes.mesh_codec import Base, read_base
 from streamer.takes.sequences import MeshSequence, SetSequence
 from streamer.takes.stored import BASES_KEPT, VERTICES, channel_of, found, unpack
+from streamer.takes.table import ENTRY, Entries
 from streamer.types import Calibration, Frame, FrameSet, Topology
 from streamer.wire import Message, decode
 
@@ -211,19 +212,9 @@ class Take:
         return message
 
     def keys(self, topic: str) -> NDArray[np.int64]:
-        """Return (M, 2) frame ids and exposure times in ns of a topic, without reading its messages.
-
-        Raises:
-            TakeError: a message is damaged.
-        """
-        entries = self.topics.get(topic)
-        if entries is None:
-            return np.empty((0, 2), np.int64)
-        keys = np.empty((len(entries), 2), np.int64)
-        for number in np.unique(entries["file"]).tolist():
-            mask = entries["file"] == number
-            keys[mask] = self._files[number].keys(entries["offset"][mask])
-        return keys
+        """Return (M, 2) frame ids and exposure times in ns of a topic, in log order, without reading its messages."""
+        entries = self.topics.get(topic, np.empty(0, ENTRY))
+        return np.stack([entries["frame_id"], entries["time"]], 1)
 
     def frame_sets(self, sync: SyncConfig | None = None) -> Iterator[FrameSet]:
         """Yield the frame sets, found from ids and times alone; `waited_ns` is 0.
@@ -326,6 +317,8 @@ class Take:
 
 def _in_log_order(parts: Sequence[Entries]) -> Entries:
     entries = np.concatenate([np.empty(0, ENTRY), *parts])
+    if (np.diff(entries["log_time"]) > 0).all():  # one topic of one recorder, as a rule
+        return entries
     return entries[np.lexsort((entries["offset"], entries["file"], entries["log_time"]))]
 
 

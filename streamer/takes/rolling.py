@@ -9,8 +9,8 @@ from streamer.takes.framing import Buffer, Keys
 from streamer.takes.layout import FileInfo
 from streamer.takes.mcap_file import McapFile, Topic
 
-RESERVE_BYTES = 4 << 20
-"""Room for the index of a file of 30 s at 1 GB/s, and for one chunk."""
+RESERVE_BYTES = 12 << 20
+"""Room for the indexes of a file of 30 s at 1 GB/s: 100,000 messages, 48 bytes each in the table, as many in MCAP's."""
 
 OpenFile = Callable[[Path], AppendFile]
 

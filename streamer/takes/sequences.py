@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from streamer.errors import TakeError
 from streamer.takes import sets
-from streamer.takes.index import Entries
 from streamer.takes.moments import nearest, time_of_timecode
+from streamer.takes.table import Entries
 from streamer.types import Frame, FrameSet, MeshFrame
 
 if TYPE_CHECKING:

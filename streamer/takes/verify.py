@@ -2,7 +2,6 @@
 
 import dataclasses
 import mmap
-import struct
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -18,14 +17,13 @@ from streamer.takes import sets
 from streamer.takes.carve import Broken, Found, carve
 from streamer.takes.disk import crc_of
 from streamer.takes.layout import CALIBRATION, CONFIG, LAYERS, TAKE_JSON, FileInfo, OtherSchema, TakeInfo, read_info
-from streamer.takes.mcap_file import FOOTER, MCAP_MAGIC
+from streamer.takes.mcap_file import DATA_END, FOOTER, MCAP_MAGIC
 from streamer.takes.reader import Take
 from streamer.takes.stored import Unpacker
 from streamer.types import Frame, MeshFrame
 
 Progress = Callable[[int, int], None]
 """Called with what is done and what there is in all."""
-DATA_END = struct.Struct("<BQI")
 
 
 @dataclass(frozen=True, slots=True)
