@@ -9,9 +9,10 @@ import cv2
 import numpy as np
 
 from rig.config import RigConfig
-from rig.driver import CameraDriver, RawFrame, StreamEnded
+from rig.driver import CameraDriver, RawFrame, StatusSource, StreamEnded
 from rig.drivers import make_driver
 from rig.pictures import as_rgb
+from rig.uncalibrated import NOMINAL
 from streamer.errors import DriverError
 from streamer.types import U8
 
@@ -23,7 +24,7 @@ def list_cameras(rig: RigConfig) -> dict[str, Any]:
     """Open the configured driver and describe its cameras.
 
     Returns:
-        `driver`, `fps`, `triggers`, and `cameras`: id, serial, width and height of each.
+        `driver`, `fps`, `triggers`, and `cameras`: id, serial, width, height, firmware, and whether it is calibrated.
 
     Raises:
         DriverError: the device is absent.
@@ -31,9 +32,19 @@ def list_cameras(rig: RigConfig) -> dict[str, Any]:
     driver, _ = make_driver(rig)
     driver.open()
     try:
+        calibration = driver.calibration
+        status = driver.status if isinstance(driver, StatusSource) else {}
+        firmware = {camera: each.firmware for camera, each in status.items()}
         cameras = [
-            {"id": camera.id, "serial": camera.serial, "width": camera.width, "height": camera.height}
-            for camera in driver.calibration.cameras
+            {
+                "id": camera.id,
+                "serial": camera.serial,
+                "width": camera.width,
+                "height": camera.height,
+                "firmware": firmware.get(camera.id, ""),
+                "calibrated": calibration.source != NOMINAL,
+            }
+            for camera in calibration.cameras
         ]
         return {"driver": rig.driver, "fps": driver.fps, "triggers": list(driver.triggers), "cameras": cameras}
     finally:

@@ -4,7 +4,6 @@ import argparse
 import json
 from typing import TYPE_CHECKING
 
-from rig.calibration.cli import add_calibrate
 from streamer.arguments import at_least_one, picture_size, positive
 
 if TYPE_CHECKING:
@@ -62,6 +61,8 @@ def add_verbs(
     from rig.sync.cli import add_sync
 
     add_sync(subparsers, common)
+    from rig.calibration.cli import add_calibrate
+
     add_calibrate(subparsers, common)
     simulate = subparsers.add_parser(
         "simulate", parents=[common], help="write takes of the simulated rig", epilog=SIMULATE, formatter_class=raw
@@ -117,7 +118,12 @@ def run_cameras_list(args: argparse.Namespace) -> int:
         return 0
     print(f"driver {found['driver']}, {found['fps']:g} fps, triggers: {', '.join(found['triggers'])}")
     for camera in found["cameras"]:
-        print(f"{camera['id']:<16} {camera['serial']:<16} {camera['width']}x{camera['height']}")
+        size = f"{camera['width']}x{camera['height']}"
+        notes = [
+            camera["firmware"] and f"firmware {camera['firmware']}",
+            "" if camera["calibrated"] else "not calibrated",
+        ]
+        print(f"{camera['id']:<16} {camera['serial']:<24} {size:<10} {', '.join(filter(None, notes))}".rstrip())
     return 0
 
 

@@ -70,7 +70,8 @@ def test_cameras_list_describes_what_the_driver_finds(tmp_path: Path, capsys: py
     assert run(["cameras", "list", "--json"], rig) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["driver"], found["triggers"]) == ("playback", ["recorded"])
-    assert found["cameras"][1] == {"id": "cam_1", "serial": "PATTERN0001", "width": 64, "height": 48}
+    camera = {"id": "cam_1", "serial": "PATTERN0001", "width": 64, "height": 48, "firmware": "", "calibrated": True}
+    assert found["cameras"][1] == camera
     assert run(["cameras", "list"], rig) == 0
     assert "cam_2" in capsys.readouterr().out
 
