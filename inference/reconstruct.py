@@ -81,7 +81,7 @@ NetworkFactory = Callable[[ModelFiles, Mapping[str, Graph], Sequence[Camera]], N
 
 
 def live_network(model: ModelFiles, graphs: Mapping[str, Graph], cameras: Sequence[Camera]) -> Network:
-    """Make the network that Mien ships: TEMPEH at its live size."""
+    """Make a network that Mien ships: TEMPEH at its live size, with the second stage if the model has one."""
     from inference.tempeh.layout import unpack_constants
     from inference.tempeh.live import LiveNetwork
 
@@ -91,7 +91,12 @@ def live_network(model: ModelFiles, graphs: Mapping[str, Graph], cameras: Sequen
             f"model '{model.name}': its graphs are made for {slots} views, its model.toml says {model.max_views}; "
             "export the model again"
         )
-    return LiveNetwork(unpack_constants(model.constants, model.topology), graphs, cameras, model.max_views)
+    constants = unpack_constants(model.constants, model.topology)
+    if "detail" in graphs:
+        from inference.tempeh.second_stage import SecondStageNetwork
+
+        return SecondStageNetwork(constants, graphs, cameras, model.max_views, model.topology)
+    return LiveNetwork(constants, graphs, cameras, model.max_views)
 
 
 def compile_graphs(model: ModelFiles, engine: str, precision: Precision, threads: int) -> dict[str, Graph]:

@@ -18,8 +18,9 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from inference.tempeh.coarse import KEYS, CoarseHead
+from inference.tempeh.detail import DetailNet
 from inference.tempeh.features import FeatureNet
-from inference.tempeh.frames import CROP_HEIGHT, CROP_WIDTH
+from inference.tempeh.frames import CROP_HEIGHT, CROP_WIDTH, LARGE_CROP
 from inference.tempeh.layout import CHANNELS, HEAD_GRID, STAGE_GRID, THUMB_HEIGHT, THUMB_WIDTH
 from inference.tempeh.localiser import Localiser
 from inference.tempeh.volume import fuse, sample
@@ -91,6 +92,11 @@ def graph_specs(localiser: Localiser, features: FeatureNet, coarse: CoarseHead, 
         "keys": GraphSpec(Lambda(coarse.keys, coarse), {"volume": (1, fused + 3, *[HEAD_GRID] * 3)}, "keys", "net"),
         "attend": GraphSpec(Lambda(coarse.attend, coarse), {"keys": (1, KEYS, head)}, "controls", "geometry"),
     }
+
+
+def detail_spec(net: DetailNet, views: int) -> GraphSpec:
+    """The graph of the second stage."""
+    return GraphSpec(net, {"crops": (views, 3, LARGE_CROP[1], LARGE_CROP[0])}, "maps", "net")
 
 
 def export_graphs(specs: dict[str, GraphSpec], folder: Path) -> None:

@@ -49,16 +49,23 @@ class LiveNetwork:
         graphs: `thumbs`, `stage`, `heat`, `features`, `volume`, `keys`, `attend`, compiled for `max_views` slots.
         cameras: cameras of the pictures in slot order, at the pictures' size; at most `max_views`.
         max_views: slots of the graphs.
+        source: value that the stages read pictures and mask from.
 
     Raises:
         CalibrationError: the cameras do not look at one place.
     """
 
     def __init__(
-        self, constants: LiveConstants, graphs: Mapping[str, Runnable], cameras: Sequence[Camera], max_views: int
+        self,
+        constants: LiveConstants,
+        graphs: Mapping[str, Runnable],
+        cameras: Sequence[Camera],
+        max_views: int,
+        *,
+        source: str = PICTURES,
     ) -> None:
         """Project what does not change: the stage volume of the first look."""
-        self._constants, self._graphs, self._slots = constants, graphs, max_views
+        self._constants, self._graphs, self._slots, self._source = constants, graphs, max_views, source
         world_from_rig = frames.rig_frame(cameras)
         self._world_from_rig = world_from_rig
         self._views = frames.views_of(cameras, world_from_rig)
@@ -77,27 +84,31 @@ class LiveNetwork:
 
     def run(self, pictures: U8, mask: F32) -> LiveResult:
         """Reconstruct one frame set, the stages one after the other; see `stages`."""
-        result: LiveResult = run_in_order(self.stages(), {PICTURES: (pictures, mask)}).values[RESULT]
+        result: LiveResult = run_in_order(self.stages(), {self._source: (pictures, mask)}).values[RESULT]
         return result
 
     def stages(self) -> tuple[Stage, ...]:
         """Return the stages of a run: three streams, each with a third of the work.
 
-        They read the value `PICTURES`, a pair of (V, H, W, 3) RGB, zero where a view is missing, V = number of cameras
+        They read the value `source`, a pair of (V, H, W, 3) RGB, zero where a view is missing, V = number of cameras
         or of slots, and (V,) 1 where there is a picture; and leave a `LiveResult` under `RESULT`.
         """
         return (
-            Stage("localise", "locate", self._run_localise, (PICTURES,), ("located",)),
-            Stage("crop", "locate", self._run_crop, (PICTURES, "located"), ("crops", "affine")),
+            Stage("localise", "locate", self._run_localise, (self._source,), ("located",)),
+            Stage("crop", "locate", self._run_crop, (self._source, "located"), ("crops", "affine")),
             Stage("features", "coarse", self._run_features, ("crops",), ("features",), after=("crop",)),
             Stage(
-                "coarse", "coarse", self._run_coarse, (PICTURES, "located", "affine", "features"), ("fit", "crop_views")
+                "coarse",
+                "coarse",
+                self._run_coarse,
+                (self._source, "located", "affine", "features"),
+                ("fit", "crop_views"),
             ),
             Stage(
                 "refine",
                 "refine",
                 self._run_refine,
-                (PICTURES, "fit", "crop_views", "features"),
+                (self._source, "fit", "crop_views", "features"),
                 ("refined",),
                 after=("coarse",),
             ),
@@ -105,7 +116,7 @@ class LiveNetwork:
         )
 
     def _inputs(self, access: Access) -> tuple[U8, F32]:
-        pictures, mask = access[PICTURES]
+        pictures, mask = access[self._source]
         views = len(self._views.K)
         return pictures[:views], mask[:views].astype(np.float32)
 

@@ -40,6 +40,8 @@ class Refiner:
     """Factor on the information: neighbouring readings of a map err together, so that each counts for less than one."""
     steps: int = 2
     """Gauss-Newton steps; a third changes the face by less than 0.02 mm."""
+    scale_mm: tuple[float, float] = SCALE_MM
+    """Range of the maps' Laplace scale."""
 
     near: ShapePrior = field(init=False, repr=False)
     """The prior at the vertices that are looked at."""
@@ -57,36 +59,46 @@ class Refiner:
             views: cameras of the crops for points in frame a, mm.
             present: (V,) 1 where a view exists.
         """
-        wanted = self.template[self.indices]
         # normals of the start serve all steps: the surface turns by a few degrees at most while it is refined
-        normals = vertex_normals(self.prior.vertices(fit.coefficients), self.triangles)[self.indices]
+        normals = self.normals(fit)
         for _ in range(self.steps):
-            x = self.near.vertices(fit.coefficients)
-            in_head = frames.moved(views, fit.a_from_head)
-            place, spread, inside = read_maps(maps, frames.project_all(in_head, x), views.size)
-            error = wanted - place
-            rotation, shift = in_head.camera_from_a[:, :, :3], in_head.camera_from_a[:, :, 3]
-            centres = -np.einsum("vij,vi->vj", rotation, shift).astype(np.float32)
-            ray = x - centres[:, None]
-            ray /= np.linalg.norm(ray, axis=2, keepdims=True)
-            facing = -np.einsum("vmi,mi->vm", ray, normals) - np.float32(FACING)
-            agreement = np.exp(-np.einsum("vmi,vmi->vm", error, error) / np.float32(AGREEMENT_MM**2))
-            weight = np.maximum(facing, 0) * inside * present[:, None] * agreement
-            weight *= np.float32(self.trust / 2) / (spread * spread)
-            information = weight.sum(0)[:, None, None] * np.eye(3, dtype=np.float32)
-            information -= np.einsum("vm,vmi,vmj->mij", weight, ray, ray, optimize=True)
-            across = error - ray * np.einsum("vmi,vmi->vm", ray, error)[..., None]
-            fit = shape.step(self.near, fit, information, np.einsum("vm,vmi->mi", weight, across))
+            fit = shape.step(self.near, fit, *self.observed(fit, maps, views, present, normals))
         return fit
 
+    def normals(self, fit: Fit) -> F32:
+        """(M, 3) normals at the vertices that are looked at, head frame."""
+        return vertex_normals(self.prior.vertices(fit.coefficients), self.triangles)[self.indices]
 
-def read_maps(maps: F32, pixels: F32, size: tuple[int, int]) -> tuple[F32, F32, F32]:
+    def observed(self, fit: Fit, maps: F32, views: Views, present: F32, normals: F32) -> tuple[F32, F32]:
+        """What the maps say about each vertex: information (M, 3, 3) and pull (M, 3), as `shape.step` takes them."""
+        x = self.near.vertices(fit.coefficients)
+        in_head = frames.moved(views, fit.a_from_head)
+        place, spread, inside = read_maps(maps, frames.project_all(in_head, x), views.size, self.scale_mm)
+        error = self.template[self.indices] - place
+        rotation, shift = in_head.camera_from_a[:, :, :3], in_head.camera_from_a[:, :, 3]
+        centres = -np.einsum("vij,vi->vj", rotation, shift).astype(np.float32)
+        ray = x - centres[:, None]
+        ray /= np.linalg.norm(ray, axis=2, keepdims=True)
+        facing = -np.einsum("vmi,mi->vm", ray, normals) - np.float32(FACING)
+        agreement = np.exp(-np.einsum("vmi,vmi->vm", error, error) / np.float32(AGREEMENT_MM**2))
+        weight = np.maximum(facing, 0) * inside * present[:, None] * agreement
+        weight *= np.float32(self.trust / 2) / (spread * spread)
+        information = weight.sum(0)[:, None, None] * np.eye(3, dtype=np.float32)
+        information -= np.einsum("vm,vmi,vmj->mij", weight, ray, ray, optimize=True)
+        across = error - ray * np.einsum("vmi,vmi->vm", ray, error)[..., None]
+        return information, np.einsum("vm,vmi->mi", weight, across)
+
+
+def read_maps(
+    maps: F32, pixels: F32, size: tuple[int, int], scale_mm: tuple[float, float] = SCALE_MM
+) -> tuple[F32, F32, F32]:
     """Read correspondence maps bilinearly.
 
     Args:
         maps: (V, C >= 4, h, w).
         pixels: (V, M, 2) in crops of `size`.
         size: width and height of the crops, px.
+        scale_mm: range of the Laplace scale.
 
     Returns:
         (V, M, 3) template coordinates in mm, (V, M) Laplace scale in mm, (V, M) 1.0 inside the map.
@@ -103,6 +115,6 @@ def read_maps(maps: F32, pixels: F32, size: tuple[int, int]) -> tuple[F32, F32, 
     top = pixelwise[base] * (1 - fu) + pixelwise[base + 1] * fu
     bottom = pixelwise[base + width] * (1 - fu) + pixelwise[base + width + 1] * fu
     value = top * (1 - fv) + bottom * fv
-    low, high = SCALE_MM
+    low, high = scale_mm
     spread = low + (high - low) / (1 + np.exp(-value[..., 3]))
     return value[..., :3] * np.float32(MAP_SCALE_MM), spread, inside

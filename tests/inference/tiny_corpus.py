@@ -4,7 +4,8 @@ import cv2
 import numpy as np
 
 from inference.tempeh.frames import Views
-from inference.training.dataset import Corpus, seen
+from inference.tempeh.seen import seen
+from inference.training.dataset import Corpus
 from streamer.geometry import look_at
 from streamer.types import Topology
 
