@@ -21,6 +21,8 @@ class Session:
         """Be disconnected."""
         self.client: Client | None = None
         self.applied = 0
+        self.newest: Frame | None = None
+        """The head that is shown."""
         self.following = 0
         """Shape keys of the character that follow."""
         self.recorder: Recorder | None = None
@@ -91,7 +93,7 @@ class Session:
             self._held = str(error)
             return False
         self._held = ""
-        self.applied += 1
+        self.applied, self.newest = self.applied + 1, frame
         return True
 
 

@@ -48,8 +48,8 @@ class Recorder:
             character: its shape keys get an action; None: the recorded head does, for its custom properties.
 
         Returns:
-            A new object "Mien Take": vertices from a cache file beside the blend file, pose in an empty; None if nothing
-            was kept.
+            A new object "Mien Take": vertices from a cache file beside the blend file, pose in an empty; None if
+            nothing was kept.
         """
         with self._lock:
             frames = list(self._frames)

@@ -11,7 +11,7 @@ const head = new MienHead(new MeshStandardMaterial({ color: 0xc99c86, roughness:
   request: asked.get("token") ? { token: asked.get("token") } : {},
 });
 
-const renderer = new WebGLRenderer({ antialias: true, preserveDrawingBuffer: asked.has("keep") });
+const renderer = new WebGLRenderer({ antialias: !asked.has("keep"), preserveDrawingBuffer: asked.has("keep") });
 document.body.append(renderer.domElement);
 const scene = new Scene();
 scene.background = new Color(0x20242a);
