@@ -24,10 +24,11 @@ def add_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]", comm
         verbs: where verbs are added.
         common: parent parser with --config, --set and --json.
     """
-    from inference.tempeh.cli import add_published_verbs, add_scan_arguments
+    from inference.tempeh.cli import add_published_verbs, add_register, add_scan_arguments
 
     _add_runs(verbs, common)
     add_scan_arguments(_add_train(verbs, common))
+    add_register(verbs, common)
     model = verbs.add_parser("model", help="models: list, check, import, run", description="what is done with models")
     models = model.add_subparsers(dest="what", metavar="WHAT", required=True)
     add_verb(
@@ -49,10 +50,14 @@ def add_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]", comm
         "mien bench model live --json",
         common=common,
     )
-    speed.add_argument("model", nargs="?", metavar="MODEL", help="name or folder (default: inference.model)")
+    speed.add_argument(
+        "model", nargs="?", metavar="MODEL", help="name, folder, or full: the published size (default: inference.model)"
+    )
     speed.add_argument("--views", type=at_least_one, default=8, metavar="V", help="cameras (default: 8)")
     speed.add_argument("--size", type=picture_size, default=(640, 480), metavar="WxH", help="default: 640x480")
-    speed.add_argument("--meshes", type=at_least_one, default=60, metavar="N", help="meshes per figure (default: 60)")
+    speed.add_argument(
+        "--meshes", type=at_least_one, metavar="N", help="meshes per figure (default: 60, published networks 3)"
+    )
     _engine_arguments(speed)
 
 
@@ -109,6 +114,8 @@ def _add_train(
     train.add_argument("--only", choices=("localiser", "head"), default="", help="one network, and no model yet")
     train.add_argument("--rate", type=float, default=2.5e-3, help="learning rate of the plateau (default: 2.5e-3)")
     train.add_argument("--start", type=Path, metavar="RUN", help="begin with the weights of an earlier training")
+    train.add_argument("--second-stage", metavar="MODEL", help="learn what `reprocess` adds to this live model")
+    train.add_argument("--detail-iterations", type=at_least_one, default=4200, metavar="N", help="4 sets each")
     train.add_argument("--seed", type=int, default=1, help="of weights, order and noise")
     train.add_argument("--max-views", type=at_least_one, default=8, metavar="V", help="camera slots of the model")
     train.add_argument("--threads", type=at_least_one, default=1, metavar="T", help="threads of the arithmetic")
@@ -239,6 +246,10 @@ def _bench_model(args: argparse.Namespace) -> int:
 
     settings = args.load()
     chosen = _inference(args, settings)
+    result = _bench_published(args, settings, chosen)
+    if result is not None:
+        _print(args, result, "\n".join(f"{key:<16} {value}" for key, value in result.items()))
+        return 0
     options = BenchOptions(
         engine=chosen.engine,
         precision=chosen.precision,
@@ -246,11 +257,30 @@ def _bench_model(args: argparse.Namespace) -> int:
         views=args.views,
         width=args.size[0],
         height=args.size[1],
-        meshes=args.meshes,
+        meshes=args.meshes or 60,
     )
     result = bench_model(_model(args, settings), options)
     _print(args, result, "\n".join(f"{key:<16} {value}" for key, value in result.items()))
     return 0
+
+
+def _bench_published(
+    args: argparse.Namespace, settings: Any, chosen: "InferenceConfig"
+) -> dict[str, Any] | None:
+    """Return the figures of a published network; None if the model is a live one."""
+    from inference.bench_published import FULL, bench_published, prepared
+    from inference.model_store import shipped_models
+
+    name = args.model or settings.inference.model
+    seeded = name == FULL and FULL not in shipped_models() and not Path(FULL).exists()
+    if not seeded and _model(args, settings).manifest.published is None:
+        return None
+    if chosen.precision == "bf16":
+        raise ConfigError("--precision bf16: published networks run in f32 here, bf16 would move vertices; leave it out")
+    model, graphs = prepared(None if seeded else str(_model(args, settings).folder))
+    return bench_published(
+        model, graphs, engine=chosen.engine, threads=chosen.threads, views=args.views, meshes=args.meshes or 3
+    )
 
 
 def _inference(args: argparse.Namespace, settings: Any) -> "InferenceConfig":

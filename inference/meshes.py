@@ -53,6 +53,25 @@ def read_mesh(path: Path) -> SurfaceMesh:
     return mesh
 
 
+def write_obj(path: Path, mesh: SurfaceMesh, remark: str) -> None:
+    """Write a mesh as OBJ, to a hundredth of a micrometre if it is in metres.
+
+    Args:
+        path: the file.
+        mesh: what to write, in the unit that the file is to have.
+        remark: one line for people, with the unit.
+
+    Raises:
+        MeshError: it cannot be written.
+    """
+    vertices = "v %.8f %.8f %.8f\n" * len(mesh.vertices) % tuple(mesh.vertices.ravel().tolist())
+    faces = "f %d %d %d\n" * len(mesh.triangles) % tuple((mesh.triangles + 1).ravel().tolist())
+    try:
+        path.write_text(f"# {remark}\n{vertices}{faces}", "ascii", errors="replace")
+    except OSError as error:
+        raise MeshError(f"{path}: cannot be written: {error.strerror}") from error
+
+
 def _read_obj(path: Path) -> SurfaceMesh:
     vertices: list[list[str]] = []
     triangles: list[tuple[int, int, int]] = []

@@ -35,6 +35,25 @@ def add_published_verbs(
     run.add_argument("--threads", type=at_least_one, metavar="T", help="threads of the arithmetic (default: all cores)")
 
 
+def add_register(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]", common: argparse.ArgumentParser) -> None:
+    """Add `mien register`.
+
+    Args:
+        verbs: where verbs are added.
+        common: parent parser with --config, --set and --json.
+    """
+    example = "mien register takes/show/slate_T001 --scans scans/ --out registered/"
+    register = add_verb(verbs, "register", _register, "raw scans to meshes of one topology", example, common=common)
+    register.add_argument("take", type=Path, metavar="TAKE", help="take with meshes: the first guesses")
+    register.add_argument("--scans", type=Path, required=True, metavar="DIR", help="<frame id>.obj, .ply or .npy")
+    register.add_argument("--out", type=Path, required=True, metavar="DIR", help="new folder of <frame id>.obj, metres")
+    register.add_argument("--scan-unit", choices=("mm", "m"), default="mm", help="of the scans (default: mm)")
+    register.add_argument(
+        "--points", type=at_least_one, default=6000, metavar="P", help="of a scan per round (default: 6000)"
+    )
+    register.add_argument("--seed", type=int, default=1, help="draws the points (default: 1)")
+
+
 def add_scan_arguments(train: argparse.ArgumentParser) -> None:
     """Add to `mien train` what learning from raw scans takes; a test holds the defaults to those of `ScanOptions`."""
     group = train.add_argument_group(
@@ -44,6 +63,7 @@ def add_scan_arguments(train: argparse.ArgumentParser) -> None:
     add("--network", choices=("live", "published"), default="live", help="what learns (default: live)")
     add("--layout", choices=("takes", "folder", "famos"), default="takes", help="how the data lie (default: takes)")
     add("--scans", type=Path, metavar="DIR", help="raw scans <take>/<frame id>.ply of takes (default: their truth)")
+    add("--registrations", type=Path, metavar="DIR", help="what mien register wrote (default: meshes of the takes)")
     add("--scan-unit", choices=("mm", "m"), default="mm", help="of the scans (default: mm)")
     add("--template", type=Path, metavar="FILE", help="template mesh in metres, of folders (default: DIR/template.obj)")
     add("--size", choices=("small", "medium", "full"), default="medium", help="of the network (default: medium)")
@@ -116,6 +136,33 @@ def _run(args: argparse.Namespace) -> int:
     }
     ignored = f"; not read: {', '.join(inputs.ignored)}" if inputs.ignored else ""
     print(json.dumps(result) if args.json else f"{vertices} vertices from {views} views in {args.out}{ignored}")
+    return 0
+
+
+def _register(args: argparse.Namespace) -> int:
+    args.load()
+    _need_torch()
+    from inference.training.registering import register_take
+    from streamer.progress import progress
+
+    with progress("registering", quiet=args.json) as advance:
+        result = register_take(
+            args.take,
+            args.scans,
+            args.out,
+            scan_unit=args.scan_unit,
+            points=args.points,
+            seed=args.seed,
+            progress=advance,
+        )
+    if args.json:
+        print(json.dumps(result))
+        return 0
+    print(
+        f"{result['scans']} scans registered in {result['out']}: points {result['after_mm']:.2f} mm from the surface "
+        f"(median), {result['before_mm']:.2f} mm before; nine tenths within {result['p90_mm']:.2f} mm"
+    )
+    print("\n".join(result["remarks"]), end="\n" if result["remarks"] else "")
     return 0
 
 

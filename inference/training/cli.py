@@ -44,6 +44,8 @@ def cli_train(args: argparse.Namespace) -> int:
     """Run `mien train`."""
     if args.network == "published":
         return _train_on_scans(args)
+    if args.second_stage:
+        return _train_second_stage(args)
     options = TrainOptions(
         takes=tuple(args.takes),
         out=args.out,
@@ -66,6 +68,27 @@ def cli_train(args: argparse.Namespace) -> int:
     return 0
 
 
+def _train_second_stage(args: argparse.Namespace) -> int:
+    from inference.training.second_stage import SecondStageOptions, train_second_stage
+
+    options = SecondStageOptions(
+        takes=tuple(args.takes),
+        first=args.second_stage,
+        out=args.out,
+        name=args.name,
+        iterations=args.detail_iterations,
+        rate=args.rate,
+        seed=args.seed,
+        threads=args.threads,
+        bf16=not args.f32,
+        start=args.start,
+    )
+    model = train_second_stage(options, quiet=args.json)
+    result = {"run": str(options.out), "model": str(model.folder)}
+    print(json.dumps(result) if args.json else f"{model.name}: {model.folder}")
+    return 0
+
+
 def _train_on_scans(args: argparse.Namespace) -> int:
     from inference.training.scan_training import ScanOptions, train_on_scans
 
@@ -75,6 +98,7 @@ def _train_on_scans(args: argparse.Namespace) -> int:
         name=args.name,
         layout=args.layout,
         scans=args.scans,
+        registrations=args.registrations,
         scan_unit=args.scan_unit,
         template=args.template,
         size=args.size,
@@ -130,7 +154,7 @@ def run_training(options: TrainOptions, *, quiet: bool = False) -> dict[str, str
     for task, plan in plans:
         with progress(f"training the {task.name}", quiet=quiet) as advance:
             trained[task.name] = dict(
-                train(task, plan, options.out, _reporter(task, plan, advance, quiet), options.start)
+                train(task, plan, options.out, reporter(task, plan, advance, quiet), options.start)
             )
     if options.only:
         return {"run": str(options.out)}
@@ -161,9 +185,11 @@ def _plans(options: TrainOptions, corpus: Corpus) -> list[tuple[Task, Plan]]:
     return plans
 
 
-def _reporter(
+def reporter(
     task: Task, plan: Plan, advance: Callable[[int, int], None], quiet: bool
 ) -> Callable[[int, dict[str, float]], None]:
+    """What tells the progress of a training, to the bar and in lines."""
+
     def report(iteration: int, figures: dict[str, float]) -> None:
         advance(iteration, plan.iterations)
         if not quiet:

@@ -11,6 +11,7 @@ from typing import Protocol
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from inference.meshes import SurfaceMesh
 from inference.tempeh.frames import MM
@@ -174,13 +175,18 @@ def sample_surface(mesh: SurfaceMesh, count: int, rng: np.random.Generator) -> F
     """Random points (count, 3) of a scan: evenly over its surface, or of its points if it has no triangles."""
     if not len(mesh.triangles):
         return np.asarray(mesh.vertices[rng.integers(0, len(mesh.vertices), count)], np.float32)
+    chosen, weights = draw_places(mesh, count, rng)
+    return np.asarray(np.einsum("pk,pki->pi", weights, mesh.vertices[mesh.triangles[chosen]]), np.float32)
+
+
+def draw_places(mesh: SurfaceMesh, count: int, rng: np.random.Generator) -> tuple[NDArray[np.intp], F64]:
+    """Random places spread evenly over a surface: triangles (count,), and barycentric weights (count, 3)."""
     corners = mesh.vertices[mesh.triangles]
     areas = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
     total = np.cumsum(areas.astype(np.float64))
     chosen = np.searchsorted(total, rng.random(count) * total[-1], "right").clip(max=len(areas) - 1)
     u, v = np.sqrt(rng.random(count)), rng.random(count)
-    weights = np.stack([1 - u, u * (1 - v), u * v], 1)
-    return np.asarray(np.einsum("pk,pki->pi", weights, corners[chosen]), np.float32)
+    return chosen, np.stack([1 - u, u * (1 - v), u * v], 1)
 
 
 def seeing(entry: ScanSet, points: F32, size: tuple[int, int]) -> tuple[tuple[ViewSource, ...], list[str]]:

@@ -69,8 +69,22 @@ def read_folder(folder: Path, topology: Topology, scan_unit: str = "mm") -> Scan
     return ScanCorpus(topology, tuple(entries))
 
 
-def read_takes(folders: list[Path], scans: Path | None, scan_unit: str = "mm") -> ScanCorpus:
+def read_takes(
+    folders: list[Path],
+    scans: Path | None,
+    scan_unit: str = "mm",
+    *,
+    registrations: Path | None = None,
+    first_channel: str = "truth",
+) -> ScanCorpus:
     """Find the frame sets of takes that have a scan beside them, or a true mesh.
+
+    Args:
+        folders: takes, or folders that hold takes.
+        scans: see the module.
+        scan_unit: of the scans.
+        registrations: folder that `mien register` wrote; None: the meshes of the takes.
+        first_channel: see `take_sets`.
 
     Raises:
         TakeError: no take, takes of several topologies, or no scan and no true mesh at all.
@@ -82,20 +96,48 @@ def read_takes(folders: list[Path], scans: Path | None, scan_unit: str = "mm") -
     entries: list[ScanSet] = []
     for folder in takes:
         where = None if scans is None else scans / folder.name if (scans / folder.name).is_dir() else scans
-        for found, entry in take_sets(folder, where, scan_unit):
+        for found, entry in take_sets(folder, where, scan_unit, first_channel):
             if topology is not None and found.id != topology.id:
                 raise TakeError(f"{folder}: its topology differs from that of {takes[0]}; train on one at a time")
             topology = found
-            entries.append(entry)
+            entries.append(entry if registrations is None else _registered(entry, folder.name, registrations))
     if topology is None:
         raise TakeError(f"{takes[0]}: no frame set with a scan, nor with a true mesh; give --scans DIR")
     return ScanCorpus(topology, tuple(entries))
 
 
-def take_sets(folder: Path, scans: Path | None, unit: str = "mm") -> Iterator[tuple[Topology, ScanSet]]:
-    """The frame sets of one take that have a scan or a true mesh, with the take's topology."""
+def _registered(entry: ScanSet, take: str, registrations: Path) -> ScanSet:
+    """The instant with the registration that `mien register` made of it.
+
+    Raises:
+        TakeError: there is none.
+    """
+    folder = registrations / take if (registrations / take).is_dir() else registrations
+    frame_id = int(entry.name.rpartition("/")[2])
+    found = scan_of(folder, frame_id)
+    if found is None:
+        raise TakeError(f"{folder}: no registered mesh of frame {frame_id} of {take}; make it with: mien register")
+    return replace(entry, registration=partial(read_registration, found))
+
+
+def take_sets(
+    folder: Path, scans: Path | None, unit: str = "mm", first_channel: str = "truth"
+) -> Iterator[tuple[Topology, ScanSet]]:
+    """The frame sets of one take that have a scan or a true mesh, with the take's topology.
+
+    Args:
+        folder: the take.
+        scans: folder of the scans of this take; None: its meshes serve as scans.
+        unit: of the scans.
+        first_channel: the meshes that serve as registrations, `truth` or `mesh`; the other where there are none.
+
+    Raises:
+        TakeError: the take has no meshes at all, or cannot be read.
+    """
     with open_take(folder) as take:
-        channel = "truth" if len(take.meshes("truth")) else "mesh"
+        channel = (
+            first_channel if len(take.meshes(first_channel)) else {"truth": "mesh", "mesh": "truth"}[first_channel]
+        )
         meshes = {mesh.frame_id: mesh for mesh in take.meshes(channel)}
         if not meshes:
             raise TakeError(f"{folder}: no meshes in it to start from; run: mien reprocess {folder} --out TAKE2")

@@ -48,6 +48,8 @@ class ScanOptions:
     """`takes`, `folder` or `famos`."""
     scans: Path | None = None
     """Raw scans beside takes; None: the true meshes of the takes."""
+    registrations: Path | None = None
+    """Folder that `mien register` wrote; None: the meshes of the takes."""
     scan_unit: str = "mm"
     """`mm` or `m`."""
     template: Path | None = None
@@ -92,7 +94,7 @@ def read_scans(options: ScanOptions) -> ScanCorpus:
         TakeError, MeshError, CalibrationError: what is there cannot be learned from.
     """
     if options.layout == "takes":
-        return read_takes(list(options.sources), options.scans, options.scan_unit)
+        return read_takes(list(options.sources), options.scans, options.scan_unit, registrations=options.registrations)
     folder = options.sources[0]
     template = options.template or folder / "template.obj"
     if not template.exists():
