@@ -213,7 +213,12 @@ def _save(
     os.replace(path.with_suffix(".tmp"), path)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """A training's checkpoint.
+
+    Raises:
+        ModelError: there is none, or it is something else.
+    """
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
@@ -223,7 +228,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _begin_with(model: nn.Module, path: Path) -> None:
     try:
-        model.load_state_dict(_read(path)["average"])
+        model.load_state_dict(read_checkpoint(path)["average"])
     except (KeyError, RuntimeError) as error:
         raise ModelError(f"{path}: not a checkpoint of this network: {error}") from error
 
@@ -234,7 +239,7 @@ def _resume(
     path = folder / f"{task.name}.checkpoint.pt"
     if not path.exists():
         return 0
-    state = _read(path)
+    state = read_checkpoint(path)
     if state.get("plan") != _identity(task, plan):
         raise ModelError(
             f"{path} belongs to another plan ({state.get('plan')}); give another --out, or the same takes and options "

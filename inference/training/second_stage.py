@@ -1,0 +1,112 @@
+"""The second stage of a model: `mien train --second-stage MODEL` trains its map and joins it to the first stage."""
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from inference.manifest import Provenance
+from inference.model_store import GraphFile, ModelFiles, ModelParts, load_model, save_model
+from inference.tempeh.detail import DetailNet, begin_with_live
+from inference.tempeh.export import detail_spec, export_graphs
+from inference.training.cli import commit_here, reporter, shell_command
+from inference.training.dataset import read_corpus
+from inference.training.loop import Plan, read_checkpoint, train
+from inference.training.tasks import DetailTask
+from streamer.errors import ModelError
+from streamer.progress import progress
+
+BATCH = 4
+"""Sets of four views a step."""
+
+
+@dataclass(frozen=True, slots=True)
+class SecondStageOptions:
+    """What `mien train --second-stage` was asked for."""
+
+    takes: tuple[Path, ...]
+    first: str
+    out: Path
+    name: str
+    iterations: int
+    rate: float
+    seed: int = 1
+    threads: int = 1
+    bf16: bool = True
+    start: Path | None = None
+
+
+def train_second_stage(options: SecondStageOptions, *, quiet: bool = False) -> ModelFiles:
+    """Train the map of large crops, and write a model of both stages.
+
+    Raises:
+        TakeError: the takes cannot be trained on.
+        ModelError: there is no such first stage; the loss is not finite; a checkpoint belongs to another plan.
+    """
+    first = load_model(options.first)
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(options.seed)
+    with progress("reading takes", quiet=quiet) as advance:
+        corpus = read_corpus(options.takes, advance)
+    if corpus.topology.id != first.topology.id:
+        raise ModelError(f"the takes' topology is not that of model '{first.name}'; train on takes of one topology")
+    task = DetailTask(corpus)
+    start = options.start
+    if start is not None and not (start / "detail.checkpoint.pt").exists():
+        begin_with_live(task.model, _features(start / "head.checkpoint.pt"))
+        start = None
+    plan = Plan(options.iterations, BATCH, rate=options.rate, seed=options.seed, bf16=options.bf16, every=100)
+    with progress("training the second stage", quiet=quiet) as advance:
+        state = train(task, plan, options.out, reporter(task, plan, advance, quiet), start)
+    provenance = Provenance(shell_command(), options.seed, commit_here(), plan.iterations * plan.batch, {})
+    return join_stages(first, state, name=options.name, folder=options.out / "model", provenance=provenance)
+
+
+def _features(path: Path) -> dict[str, Tensor]:
+    """State of the feature net of a head training."""
+    state = read_checkpoint(path).get("average", {})
+    return {name.removeprefix("features."): value for name, value in state.items() if name.startswith("features.")}
+
+
+def join_stages(
+    first: ModelFiles, detail: Mapping[str, Tensor], *, name: str, folder: Path, provenance: Provenance
+) -> ModelFiles:
+    """Write a model of two stages.
+
+    Args:
+        first: a live model.
+        detail: state of `DetailNet`.
+        name: of the new model.
+        folder: where; replaced if it exists.
+        provenance: for the manifest; the first stage's command and samples are put before it.
+
+    Raises:
+        ModelError: the folder cannot be written.
+    """
+    net = DetailNet()
+    net.load_state_dict(dict(detail))
+    made = Provenance(
+        f"{first.provenance.command}; {provenance.command}",
+        provenance.seed,
+        provenance.commit,
+        first.provenance.samples + provenance.samples,
+        provenance.measured,
+    )
+    with tempfile.TemporaryDirectory() as work:
+        export_graphs({"detail": detail_spec(net, first.max_views)}, Path(work))
+        graphs = {key: graph for key, graph in first.graphs.items() if key != "detail"}
+        parts = ModelParts(
+            name=name,
+            width=2 * first.width,
+            height=2 * first.height,
+            max_views=first.max_views,
+            topology=first.topology,
+            constants=first.constants,
+            vertex_axes=first.manifest.constants.vertex_axes,
+            graphs={**graphs, "detail": GraphFile(Path(work) / "detail.onnx", "net")},
+            provenance=made,
+        )
+        return save_model(folder, parts, overwrite=True)
