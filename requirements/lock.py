@@ -11,7 +11,7 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-SETS: dict[str, tuple[str, ...]] = {"live": ("view",), "dev": ("view", "export", "genicam", "train", "dev")}
+SETS: dict[str, tuple[str, ...]] = {"live": ("view",), "dev": ("view", "export", "genicam", "train", "fit", "dev")}
 """File name to the extras that it holds."""
 
 
