@@ -34,8 +34,9 @@ from streamer.geometry import look_at
 from streamer.takes import TakeWriter, open_take
 from streamer.takes.carve import Found, carve
 from streamer.takes.recover import recover_take
+from streamer.takes.stored import Unpacker
 from streamer.types import Calibration, Camera, Frame, MeshFrame
-from streamer.wire import decode, encode
+from streamer.wire import encode
 
 FPS = 30
 PICTURE_BYTES = 300_000
@@ -223,7 +224,7 @@ def write_for_ever(path: Path) -> None:
 
 def kill_once(delay_s: float) -> tuple[int, int, int]:
     """Kill a writer after a random time; return messages that it had handed over, on file, recovered."""
-    frames, _ = material(4)
+    frames, head = material(4)
     pictures = {frame.camera: frame.data for frame in frames}
     with tempfile.TemporaryDirectory(dir=Path.cwd(), prefix=".bench-") as name:
         path = Path(name) / "take"
@@ -234,12 +235,18 @@ def kill_once(delay_s: float) -> tuple[int, int, int]:
             time.sleep(delay_s)
             os.kill(child.pid, signal.SIGKILL)
             said = [line for line in lines.read().split("\n")[:-1] if line]
-        on_file = [item for file in sorted(path.glob("*.mcap")) for item in carve(file) if isinstance(item, Found)]
-        count = len(on_file)
-        for item in on_file:
-            _, message = decode(item.parts)
-            if isinstance(message, Frame) and not np.array_equal(message.data, pictures[message.camera]):
-                raise SystemExit(f"a recovered picture of {message.camera} is wrong")
+        count = 0
+        for file in sorted(path.glob("*.mcap")):
+            unpacker = Unpacker()
+            for item in carve(file):
+                if not isinstance(item, Found):
+                    continue
+                count += 1
+                _, message = unpacker.decode(item.parts, item.packed, item.keys.log_time_ns)
+                if isinstance(message, Frame) and not np.array_equal(message.data, pictures[message.camera]):
+                    raise SystemExit(f"a recovered picture of {message.camera} is wrong")
+                if isinstance(message, MeshFrame) and np.abs(message.vertices - head.vertices).max() > 5e-6:
+                    raise SystemExit(f"the recovered mesh {message.frame_id} is wrong")
         report = recover_take(path)
         with open_take(path) as take:
             recovered = sum(take.info.messages.values())

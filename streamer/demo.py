@@ -18,6 +18,8 @@ from streamer.takes.reader import open_take
 from streamer.takes.recover import recover_take
 
 HEADLESS_SECONDS = 20.0
+UNFINISHED = ".unfinished"
+"""In the folder of a demo until its report is written: one that failed to start may be tried again there."""
 
 
 class DemoSettings(Protocol):
@@ -61,7 +63,7 @@ def run_demo(settings: DemoSettings, options: DemoOptions, *, say: Say) -> dict[
             add up. In the last two cases the report is there all the same.
         TakeError: the recorder left no readable take.
     """
-    out = _prepare(options.out)
+    out = prepare(options.out)
     (out / "config.toml").write_text(settings.text, "utf-8")
     web_port, node_port, infer_port, record_port, demo_port = free_ports(5, settings.bus.host)
     bus = dataclasses.replace(
@@ -93,13 +95,14 @@ def run_demo(settings: DemoSettings, options: DemoOptions, *, say: Say) -> dict[
             troubles = conduct(bus, supervisor, board, stop, seconds=None, say=say)
         report = _report(out, settings, board, dict(supervisor.restarts), say)
     write_report(report, out / "report.json")
+    (out / UNFINISHED).unlink(missing_ok=True)
     if troubles:
         raise ProcessError("; ".join(troubles))
     require_closed(report["frames"])
     return report
 
 
-def _prepare(wanted: Path | None) -> Path:
+def prepare(wanted: Path | None) -> Path:
     """Make the folder of the run; one that holds anything is refused, so that nothing is overwritten."""
     if wanted is None:
         number = 1
@@ -109,9 +112,11 @@ def _prepare(wanted: Path | None) -> Path:
                 out.mkdir(parents=True)
                 return out
             number += 1
-    if wanted.exists() and (not wanted.is_dir() or any(wanted.iterdir())):
+    failed = (wanted / UNFINISHED).is_file() and not any(wanted.glob("take*"))  # it did not get as far as a take
+    if wanted.exists() and (not wanted.is_dir() or any(wanted.iterdir())) and not failed:
         raise ProcessError(f"{wanted} is not empty; give another folder with --out, or remove it")
     wanted.mkdir(parents=True, exist_ok=True)
+    (wanted / UNFINISHED).touch()
     return wanted
 
 

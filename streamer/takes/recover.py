@@ -34,7 +34,7 @@ from streamer.takes.mcap_file import McapFile
 from streamer.takes.stored import Unpacker, channel_of
 from streamer.takes.verify import Progress, Report, check_file, layers_of, verify_take
 from streamer.takes.writer import topic_of
-from streamer.types import Calibration, Frame
+from streamer.types import Calibration, Camera, Frame
 
 CHUNK_BYTES = 1_000_000
 
@@ -46,7 +46,8 @@ class _Salvage:
     file: FileInfo
     messages: Mapping[str, int]
     lost: Mapping[str, int]
-    calibration: Calibration | None
+    calibrations: tuple[Calibration, ...]
+    """In order of time; each camera host has its own."""
 
 
 def recover_take(path: Path, on_progress: Progress | None = None) -> Report:
@@ -127,7 +128,7 @@ def _repair(path: Path, on_progress: Progress | None) -> None:
     for name in named.keys() - {file.name for file in files}:
         lost["file"] += 1
         lost["message"] += named[name].messages
-    _restore_texts(path, old, [item.calibration for item in salvaged if item.calibration is not None], lost)
+    _restore_texts(path, old, [calibration for item in salvaged for calibration in item.calibrations], lost)
     old = old or _guess(path)
     info = replace(
         old,
@@ -149,7 +150,7 @@ def _salvage(file: Path, known: FileInfo | None) -> _Salvage:
     lost: Counter[str] = Counter()
     fresh = AppendFile(file.with_name(f".{file.name}.partial"))
     try:
-        messages, calibration = _copy(file, fresh, lost)
+        messages, calibrations = _copy(file, fresh, lost)
         fresh.sync()
     finally:
         fresh.close()
@@ -159,7 +160,7 @@ def _salvage(file: Path, known: FileInfo | None) -> _Salvage:
         raise TakeError(f"{file}: the new file reads back wrong ({problems[0]}); the old one stands, check this disk")
     os.replace(fresh.path, file)
     sync_folder(file.parent)
-    return _Salvage(FileInfo(file.name, file.stat().st_size, messages.total()), messages, lost, calibration)
+    return _Salvage(FileInfo(file.name, file.stat().st_size, messages.total()), messages, lost, calibrations)
 
 
 def _keep(file: Path) -> _Salvage:
@@ -168,17 +169,17 @@ def _keep(file: Path) -> _Salvage:
     topics = reader.index(0)
     messages = {topic: len(entries) for topic, entries in topics.items()}
     states = topics.get("calibration")
-    first = None if states is None else reader.message(int(states[0]["offset"]), int(states[0]["size"]))[1]
+    read = [reader.message(int(row["offset"]), int(row["size"]))[1] for row in (() if states is None else states)]
     reader.close()
     info = FileInfo(file.name, file.stat().st_size, sum(messages.values()))
-    return _Salvage(info, messages, {}, first if isinstance(first, Calibration) else None)
+    return _Salvage(info, messages, {}, tuple(message for message in read if isinstance(message, Calibration)))
 
 
-def _copy(file: Path, fresh: AppendFile, lost: Counter[str]) -> tuple[Counter[str], Calibration | None]:
+def _copy(file: Path, fresh: AppendFile, lost: Counter[str]) -> tuple[Counter[str], tuple[Calibration, ...]]:
     """Write every whole message of a file into a new one; count the others into `lost`."""
     mcap, unpacker = McapFile(fresh, CHUNK_BYTES), Unpacker()
     messages: Counter[str] = Counter()
-    calibration: Calibration | None = None
+    calibrations: list[Calibration] = []
     for item in carve(file):
         if not isinstance(item, Found):
             lost[item.channel] += 1
@@ -190,11 +191,11 @@ def _copy(file: Path, fresh: AppendFile, lost: Counter[str]) -> tuple[Counter[st
             continue
         topic = topic_of(channel, message)
         messages[topic.name] += 1
-        if isinstance(message, Calibration) and calibration is None:
-            calibration = message
+        if isinstance(message, Calibration):
+            calibrations.append(message)
         mcap.add(topic, item.keys, message.sequence if isinstance(message, Frame) else 0, item.parts, item.packed)
     mcap.finish()
-    return messages, calibration
+    return messages, tuple(calibrations)
 
 
 def _restore_texts(path: Path, old: TakeInfo | None, found: list[Calibration], lost: Counter[str]) -> None:
@@ -203,7 +204,11 @@ def _restore_texts(path: Path, old: TakeInfo | None, found: list[Calibration], l
     file = path / CALIBRATION
     if not _intact(file, checksums.get(CALIBRATION)):
         if found:
-            replace_file(file, calibration_to_text(found[0]).encode())
+            cameras: dict[str, Camera] = {}
+            for camera in (camera for calibration in found for camera in calibration.cameras):
+                cameras.setdefault(camera.id, camera)
+            whole = replace(found[0], cameras=tuple(cameras.values()))
+            replace_file(file, calibration_to_text(whole).encode())
         elif not file.is_file():
             raise TakeError(f"{path} holds no calibration any more; put the rig's calibration there as {CALIBRATION}")
         else:

@@ -78,7 +78,7 @@ class Session:
             timecode.check_rate(rate_of(record), record.drop_frame)
         self._commands, self._lock = threading.Lock(), threading.Lock()
         self._preroll = PreRoll(record.preroll_s, int(record.queue_mb * 5e5))
-        self._calibration: Calibration | None = None
+        self._cameras: dict[tuple[str, ...], Calibration] = {}  # of each camera host
         self._topologies: dict[str, Topology] = {}
         self._current: Recording | None = None
         self._closing: threading.Thread | None = None
@@ -101,7 +101,7 @@ class Session:
         now_ns = self._clock_ns()
         with self._lock:
             if isinstance(message, Calibration):
-                self._calibration = message
+                self._cameras[message.ids] = message
             elif isinstance(message, Topology):
                 self._topologies[message.id] = message
             self._preroll.add((channel, message, now_ns))
@@ -243,7 +243,7 @@ class Session:
         }
         recorded = self._recorded + (current.messages if current else 0)
         state = "degraded" if lost or refused or self.alarm else "running"
-        waiting = "" if self._calibration else "waiting for the calibration message of a camera node"
+        waiting = "" if self._cameras else "waiting for the calibration message of a camera node"
         return Vitals(
             state, {"recorded": recorded, "takes": len(self.closed), **lost, **refused}, gauges, self.alarm or waiting
         )
@@ -266,20 +266,21 @@ class Session:
     def _start(self, wanted: Next) -> None:
         if self._current is not None:
             raise TakeError(f"{self._current.plan.path} is being recorded already; stop it first")
-        calibration = self._calibration
-        if calibration is None:
+        if not self._cameras:
             raise TakeError("no calibration came from a camera node yet; start mien node")
+        hosts = list(self._cameras.values())
         path = self._path(wanted)
         check_place(path, self._record.min_free_gb * 1e9)
         now_ns = self._clock_ns()
         about = About(str(uuid.uuid4()), wanted.notes, anchor_for(self._record, now_ns))
         plan = Plan(path, wanted.show, wanted.slate, about, self._config_text)
         recording = Recording(plan, self._record, self._sync, self._audio)
-        recording.open(calibration)  # makes folders and files: outside the lock, the bus does not wait for them
+        recording.open(hosts[0])  # makes folders and files: outside the lock, the bus does not wait for them
         with self._lock:
             before = self._preroll.items()
             first_ns = before[0][2] if before else now_ns
-            recording.put("calibration", calibration, first_ns)
+            for calibration in hosts:
+                recording.put("calibration", calibration, first_ns)
             for topology in self._topologies.values():
                 recording.put("topology", topology, first_ns)
             for item in before:

@@ -113,6 +113,7 @@ class TakeWriter:
             **dataclasses.asdict(about) | {"timecode": about.timecode},
         )
         self._calibration: Calibration | None = calibration  # until it is stored
+        self._whole = calibration
         self._messages, self._drops = dict[str, int](), dict[str, dict[str, int]]()
         self._states: dict[tuple[str, str], tuple[Message, list[bytes]]] = {}
         self._markers: list[Marker] = []
@@ -262,10 +263,25 @@ class TakeWriter:
 
     def _put_state(self, channel: str, message: Message, parts: Sequence[Buffer], log_time_ns: int) -> None:
         key = (channel, message.id if isinstance(message, Topology) else "")
+        if isinstance(message, Calibration):  # each camera host tells of its own cameras
+            key = (channel, "/".join(message.ids))
+            self._widen(message)
         content = [bytes(part) for part in parts]
         if key not in self._states or self._states[key][1] != content:
             self._states[key] = (message, content)
             self._put(channel, message, content, log_time_ns)
+
+    def _widen(self, calibration: Calibration) -> None:
+        """Enter cameras that were not known before into calibration.toml; those that were stay as they were."""
+        fresh = tuple(camera for camera in calibration.cameras if camera.id not in self._whole.ids)
+        if not fresh:
+            return
+        self._whole = replace(self._whole, cameras=(*self._whole.cameras, *fresh))
+        text = calibration_to_text(self._whole).encode()
+        replace_file(self.path / CALIBRATION, text)
+        checksums = {**self._info.checksums, CALIBRATION: zlib.crc32(text)}
+        self._info = replace(self._info, checksums=checksums)
+        write_info(self.path, self._info)
 
     def _put(self, channel: str, message: Message, parts: Sequence[Buffer], log_time_ns: int) -> None:
         topic = topic_of(channel, message)

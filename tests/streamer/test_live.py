@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from streamer.config import BusConfig
-from streamer.demo import DemoOptions, run_demo
+from streamer.demo import DemoOptions, prepare, run_demo
 from streamer.errors import ProcessError
 from streamer.live import HealthBoard, conduct, free_ports, plan, view_arguments
 from streamer.processes import Stop
@@ -139,3 +139,12 @@ def test_demo_overwrites_nothing(tmp_path: Path) -> None:
     (tmp_path / "report.json").write_text("{}")
     with pytest.raises(ProcessError, match="is not empty"):
         run_demo(None, DemoOptions(out=tmp_path), say=lambda _: None)  # type: ignore[arg-type]
+
+
+def test_a_demo_that_failed_to_start_may_be_tried_again_in_its_folder(tmp_path: Path) -> None:
+    out = prepare(tmp_path / "demo")
+    (out / "logs").mkdir()
+    assert prepare(out) == out
+    (out / "take").mkdir()
+    with pytest.raises(ProcessError, match="is not empty"):
+        prepare(out)

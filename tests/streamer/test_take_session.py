@@ -392,3 +392,31 @@ def test_a_refused_command_is_one_line() -> None:
 
     with ControlServer("tcp://127.0.0.1:0", handler) as server, pytest.raises(TransportError, match=r"^two lines$"):
         ask(server.endpoint, "go", {}, timeout_s=DEADLINE_S)
+
+
+def test_cameras_of_several_hosts_are_all_calibrated(tmp_path: Path) -> None:
+    """Each camera host publishes the calibration of its own cameras; a take holds them all, killed or not."""
+    clock = Clock()
+    recorder = session(tmp_path, clock)
+    one, two = calibration(("left", "mid")), calibration(("right",))
+    recorder.put("calibration", one)
+    path = Path(recorder.command("start", {})["take"])
+    for number in range(40):
+        clock.now_ns = START_NS + number * PERIOD_NS
+        recorder.put("calibration", (one, two)[number % 2])
+        for camera in ("left", "right"):
+            recorder.put("frame", frame(camera, number))
+    recorder.command("stop", {})
+    assert verify_take(path).ok
+    with open_take(path) as take:
+        assert take.calibration.ids == ("left", "mid", "right")
+        assert take.info.messages["calibration"] == 2
+        assert len(take.sets) == 40
+    (path / "calibration.toml").unlink()
+    assert recover_take(path).ok
+    with open_take(path) as take:
+        assert take.calibration.ids == ("left", "mid", "right")
+    assert recorder.command("start", {})["state"] == "recording"  # both are known now
+    recorder.close()
+    with open_take(recorder.closed[1]) as take:
+        assert take.calibration.ids == ("left", "mid", "right")
