@@ -24,7 +24,7 @@ import numpy as np
 import zstandard
 
 from inference.model_store import load_model
-from inference.reprocess import reprocess_take
+from inference.reprocess import Setting, reprocess_take
 from rig.config import RigConfig, SimulatedConfig
 from rig.simulation.takes import simulate_takes
 from streamer.takes import open_take
@@ -137,7 +137,7 @@ def simulated(work: Path, frames: int) -> dict[str, Any]:
     """Simulate two people, and reconstruct the first."""
     rig = replace(RigConfig(), simulated=SimulatedConfig())
     folders = simulate_takes(work / "takes", rig, takes=2, frames=frames, world="demo")
-    reprocess_take(folders[0], work / "inferred", model=load_model("live"))
+    reprocess_take(folders[0], work / "inferred", model=load_model("live"), setting=Setting(lossless=True))
     return {
         "truth, person 1": load(folders[0])["truth"],
         "truth, person 2": load(folders[1])["truth"],

@@ -15,7 +15,7 @@ from inference.engines import Precision
 from inference.model_store import ModelFiles
 from inference.pipeline import Outcome, Pipeline
 from inference.reconstruct import NetworkFactory, Reconstructor, live_network
-from streamer.config import SyncConfig
+from streamer.config import RecordConfig, SyncConfig
 from streamer.errors import CalibrationError, TakeError
 from streamer.takes import Take, TakeWriter, open_take
 from streamer.takes.layout import LAYERS, check_name
@@ -36,6 +36,8 @@ class Setting:
     """The cameras; None: as they were."""
     config_text: str | None = None
     """The configuration of this run, kept with the result; None: that of the take."""
+    lossless: bool = False
+    """Keep every bit of the meshes."""
 
 
 DEFAULT = Setting()
@@ -184,6 +186,7 @@ def _write(
         show=info.show,
         slate=info.slate,
         take=info.take,
+        record=RecordConfig(meshes="lossless" if setting.lossless else "quantised"),
         sync=replace(sync, match=info.match, tolerance_us=info.tolerance_us),
     ) as writer, outcomes as found:
         for outcome in found:

@@ -89,6 +89,11 @@ class McapFile:
         return sum(self._counts.values())
 
     @property
+    def messages(self) -> int:
+        """Messages taken, those in the open chunk included."""
+        return len(self._table)
+
+    @property
     def waiting(self) -> Mapping[str, int]:
         """Messages in the open chunk, by topic."""
         names = {channel.id: topic.name for topic, channel in self._channels.items()}

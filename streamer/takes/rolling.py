@@ -9,8 +9,10 @@ from streamer.takes.framing import Buffer, Keys
 from streamer.takes.layout import FileInfo
 from streamer.takes.mcap_file import McapFile, Topic
 
-RESERVE_BYTES = 12 << 20
-"""Room for the indexes of a file of 30 s at 1 GB/s: 100,000 messages, 48 bytes each in the table, as many in MCAP's."""
+MAX_MESSAGES = 30_000
+"""A file rolls here at the latest, however short it is: its index has to fit the reserve."""
+RESERVE_BYTES = 4 << 20
+"""Room for the index of a file: 48 bytes a message in the table, at most 80 a message in MCAP's summary."""
 
 OpenFile = Callable[[Path], AppendFile]
 
@@ -52,7 +54,8 @@ class RollingFiles:
 
     def due(self, log_time_ns: int) -> bool:
         """Whether the current file has lasted long enough."""
-        return self._begun_ns >= 0 and log_time_ns - self._begun_ns >= self._record.roll_s * 1e9
+        full = self._mcap is not None and self._mcap.messages >= MAX_MESSAGES
+        return full or (self._begun_ns >= 0 and log_time_ns - self._begun_ns >= self._record.roll_s * 1e9)
 
     def roll(self) -> None:
         """Finish the current file and open the next."""

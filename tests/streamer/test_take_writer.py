@@ -76,6 +76,15 @@ def test_everything_comes_back(tmp_path: Path) -> None:
         assert all(s.complete and list(s.members) == list(CAMERAS) for s in sets)
 
 
+def test_a_file_rolls_before_its_index_outgrows_the_reserve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamer.takes.rolling.MAX_MESSAGES", 40)
+    path = write_take(tmp_path / "take", 30)  # of a second that one file could hold
+    with open_take(path) as take:
+        assert [file.messages for file in take.info.files] == [40, 40, 40, 8]  # states are repeated at each head
+        assert all(same_frame(frame("mid", n), got) for n, got in enumerate(take.frames("mid")))
+        assert len(take.meshes()) == 30
+
+
 def test_files_are_plain_mcap_and_each_stands_alone(tmp_path: Path) -> None:
     path = write_take(tmp_path / "take", 75)
     for file in sorted(path.glob("*.mcap")):
