@@ -57,6 +57,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--fps", type=float, default=60.0)
     parser.add_argument("--seconds", type=float, default=8.0)
+    parser.add_argument("--only", choices=("web", "blender"), help="one program")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     result: dict[str, Any] = {}
@@ -64,7 +65,8 @@ def main() -> None:
         ("web", "" if NODE and ESBUILD.exists() and CHROMIUM else "no node, its packages or Chromium", web),
         ("blender", "" if BLENDER.exists() else f"no {BLENDER}", blender),
     ):
-        result[name] = {"skipped": missing} if missing else measure(run, arguments.fps, arguments.seconds)
+        if arguments.only in (None, name):
+            result[name] = {"skipped": missing} if missing else measure(run, arguments.fps, arguments.seconds)
     print(json.dumps(result) if arguments.json else json.dumps(result, indent=1))
 
 

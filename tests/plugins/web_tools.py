@@ -80,7 +80,7 @@ def demo_page(folder: Path, websocket: str) -> Iterator[Page]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Quiet, directory=str(folder)))
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
-    url = f"http://127.0.0.1:{server.server_address[1]}/index.html?keep&url={websocket}"
+    url = f"http://127.0.0.1:{server.server_address[1]}/index.html?plain&url={websocket}"
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     try:
         with subprocess.Popen([str(NODE), str(script), str(CHROMIUM), url], **pipes) as process:  # type: ignore[call-overload]

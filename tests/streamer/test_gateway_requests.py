@@ -1,5 +1,6 @@
 """What clients ask for: forms of a head, the secret, TLS; and packets of weights to tools that know no Mien."""
 
+import shutil
 import socket
 import ssl
 import subprocess
@@ -209,6 +210,7 @@ def certificate(folder: Path) -> tuple[str, str]:
     return str(names[0]), str(names[1])
 
 
+@pytest.mark.skipif(not shutil.which("openssl"), reason="no openssl to make a certificate with")
 def test_both_ports_speak_tls(tmp_path: Path) -> None:
     cert, key = certificate(tmp_path)
     with pytest.raises(TransportError, match="both"):

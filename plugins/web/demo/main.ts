@@ -11,7 +11,7 @@ const head = new MienHead(new MeshStandardMaterial({ color: 0xc99c86, roughness:
   request: asked.get("token") ? { token: asked.get("token") } : {},
 });
 
-const renderer = new WebGLRenderer({ antialias: !asked.has("keep"), preserveDrawingBuffer: asked.has("keep") });
+const renderer = new WebGLRenderer({ antialias: !asked.has("plain") }) // ?plain: for machines that draw without a GPU;
 document.body.append(renderer.domElement);
 const scene = new Scene();
 scene.background = new Color(0x20242a);
@@ -54,6 +54,10 @@ function draw(): void {
   controls.update();
   renderer.render(scene, camera);
   drawn += 1;
+}
+
+/** Not with each picture: a change of text lays the page out again. */
+function tell(): void {
   const rate = head.client.health["meshes_per_s"] ?? 0;
   document.getElementById("status")!.textContent = `${head.client.status}\n${head.applied} heads, ${rate} a second`;
 }
@@ -61,4 +65,5 @@ function draw(): void {
 addEventListener("resize", resize);
 resize();
 renderer.setAnimationLoop(draw);
+setInterval(tell, 250);
 Object.assign(globalThis, { mien: { head, ages, camera, counts: () => ({ applied: head.applied, received: head.client.received, drawn }) } });
