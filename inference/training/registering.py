@@ -11,10 +11,11 @@ import numpy as np
 
 from inference.meshes import SurfaceMesh, write_obj
 from inference.tempeh.frames import MM
-from inference.training.register import register_all
-from inference.training.scan_corpus import check_corpus
+from inference.training.register import Registered, register_all
+from inference.training.scan_corpus import ScanSet, check_corpus
 from inference.training.scan_readers import read_takes
 from streamer.errors import TakeError
+from streamer.types import Topology
 
 LOOKED_AT = (160, 120)
 """Size of the pictures that tell whether a camera sees a scan, px."""
@@ -68,21 +69,24 @@ def register_take(
         key: float(np.median([row[key] for row in frames.values()])) for key in ("before_mm", "after_mm", "p90_mm")
     }
     result: dict[str, Any] = {"out": str(out), "scans": len(found), **figures, "remarks": list(corpus.remarks)}
+    _write(out, found, corpus.topology, json.dumps(result | {"frames": frames}, indent=1) + "\n")
+    return result
+
+
+def _write(out: Path, found: list[tuple[ScanSet, Registered]], topology: Topology, report: str) -> None:
+    """Write all files, or none."""
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
         try:
             for entry, one in found:
-                mesh = SurfaceMesh(one.vertices / np.float32(MM), corpus.topology.triangles)
-                name = f"{int(entry.name.rpartition('/')[2]):08d}.obj"
-                write_obj(
-                    work / name, mesh, f"{entry.name}, registered by Mien; metres, topology {corpus.topology.name}"
-                )
-            (work / "report.json").write_text(json.dumps(result | {"frames": frames}, indent=1) + "\n")
+                mesh = SurfaceMesh(one.vertices / np.float32(MM), topology.triangles)
+                remark = f"{entry.name}, registered by Mien; metres, topology {topology.name}"
+                write_obj(work / f"{int(entry.name.rpartition('/')[2]):08d}.obj", mesh, remark)
+            (work / "report.json").write_text(report)
             work.chmod(0o755)
             work.rename(out)
         finally:
             shutil.rmtree(work, ignore_errors=True)
     except OSError as error:
         raise TakeError(f"{out}: cannot be written: {error}") from error
-    return result
