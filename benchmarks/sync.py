@@ -37,8 +37,8 @@ def film(stage: RenderingStage, times_s: list[float], cameras: tuple[str, ...]) 
     return {camera: np.stack(pictures) for camera, pictures in taken.items()}
 
 
-def errors_ms(stage: RenderingStage, seconds: float) -> dict[str, float]:
-    """Injected skew of the last camera to the error of the measured one, ms."""
+def errors_ms(stage: RenderingStage, seconds: float) -> dict[str, list[float]]:
+    """Injected skew of the last camera to the error of the measured one, and the standard error that was stated, ms."""
     pulses = Pulses.at(FPS)
     first = pulses.first_at_or_after(START_NS)
     ids = tuple(range(first, first + round(seconds * FPS)))
@@ -52,8 +52,11 @@ def errors_ms(stage: RenderingStage, seconds: float) -> dict[str, float]:
         shown = {**straight, **late}
         tracks = [Track(n, ids, stamps, tuple(range(len(ids))), (0,) * len(ids), shown[n]) for n in names]
         report = check_sync(tracks, method="auto", limit_ms=1.0, search_ms=100.0)
-        measured = report.cameras[names[-1]].offset_ms
-        found[f"{skew_ms:g}"] = float("nan") if measured is None else round(measured - skew_ms, 3)
+        measured = report.cameras[names[-1]]
+        told = measured.offset_ms is not None and measured.error_ms is not None
+        found[f"{skew_ms:g}"] = (
+            [round((measured.offset_ms or 0.0) - skew_ms, 3), measured.error_ms or 0.0] if told else []
+        )
     return found
 
 
@@ -79,7 +82,7 @@ def main() -> None:
     args = parser.parse_args()
     result: dict[str, object] = {"seconds": args.seconds, "cameras": args.cameras}
     for name in ("lamp", "performance"):
-        stage: RenderingStage = Stage(SimulatedConfig(cameras=args.cameras, width=160, height=120))
+        stage: RenderingStage = Stage(SimulatedConfig(cameras=args.cameras, width=320, height=240))
         try:
             lit: RenderingStage = LampStage(stage) if name == "lamp" else stage
             result[f"error_ms_by_{name}"] = errors_ms(lit, args.seconds)
