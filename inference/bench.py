@@ -86,7 +86,8 @@ def bench_model(
 
     Returns:
         `cpu_s_per_mesh` and `wall_s_per_mesh` of one mesh after the other (median wall), `meshes_per_s` with the
-        stages overlapping, `overlap_gain` = that rate times the mean wall time, `stages_ms` (medians),
+        stages overlapping, `overlap_gain` = that rate times the mean wall time, `latency_ms` (percentiles, from a free
+        slot to delivery, overlapping), `stages_ms` (medians),
         `peak_memory_mb` of this process, `engine`, `precision`, `views`, `model`.
 
     Raises:
@@ -115,6 +116,7 @@ def bench_model(
         if failed:
             raise EngineError(f"model '{model.name}': {len(failed)} sets failed, the first: {failed[0]}") from failed[0]
         precision = reconstructor.precision
+        latencies = [(outcome.timing.end_ns - outcome.timing.eligible_ns) / 1e6 for outcome in outcomes]
     return {
         "model": model.name,
         "engine": options.engine,
@@ -124,6 +126,7 @@ def bench_model(
         "wall_s_per_mesh": round(float(np.median(walls)), 5),
         "meshes_per_s": round(rate, 3),
         "overlap_gain": round(rate * float(np.mean(walls)), 3),
+        "latency_ms": {f"p{k}": round(float(np.percentile(latencies, k)), 2) for k in (50, 95, 99)},
         "stages_ms": {name: round(float(np.median([s[name] for s in stages])) / 1e6, 3) for name in stages[0]},
         "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
     }

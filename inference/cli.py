@@ -97,6 +97,15 @@ def _add_runs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]", comm
         "--drop-cameras", type=count, default=0, metavar="N", help="leave out N cameras, others for each frame set"
     )
     evaluate.add_argument("--stride", type=at_least_one, default=1, metavar="N", help="every N-th frame set")
+    evaluate.add_argument(
+        "--ablate",
+        choices=("localizer", "surface-aware", "point-to-surface", "refinement"),
+        default="",
+        help="leave out a part of the method",
+    )
+    evaluate.add_argument("--scans", type=Path, metavar="DIR", help="raw scans by frame id are the truth, not meshes")
+    evaluate.add_argument("--scan-unit", choices=("mm", "m"), default="mm", help="of the scans (default: mm)")
+    evaluate.add_argument("--curve", type=Path, metavar="FILE.png", help="draw the cumulative error curve")
     _engine_arguments(evaluate)
 
 
@@ -195,9 +204,17 @@ def _evaluate(args: argparse.Namespace) -> int:
         views=args.views or 0,
         drop_cameras=args.drop_cameras,
         stride=args.stride,
+        ablate=args.ablate,
+        scans=args.scans,
+        scan_unit=args.scan_unit,
     )
     with progress("evaluating", quiet=args.json) as advance:
         result = evaluate(args.takes, _model(args, settings), options, progress=advance)
+    if args.curve is not None:
+        from inference.curve_picture import save_curves
+
+        title = f"{result['model']}, {result['meshes']} meshes from {result['views']:g} views"
+        save_curves(args.curve, title, result["curve"]["mm"], result["curve"]["share"])
     _print(args, result, table(result))
     return 0
 
@@ -264,9 +281,7 @@ def _bench_model(args: argparse.Namespace) -> int:
     return 0
 
 
-def _bench_published(
-    args: argparse.Namespace, settings: Any, chosen: "InferenceConfig"
-) -> dict[str, Any] | None:
+def _bench_published(args: argparse.Namespace, settings: Any, chosen: "InferenceConfig") -> dict[str, Any] | None:
     """Return the figures of a published network; None if the model is a live one."""
     from inference.bench_published import FULL, bench_published, prepared
     from inference.model_store import shipped_models
@@ -276,7 +291,7 @@ def _bench_published(
     if not seeded and _model(args, settings).manifest.published is None:
         return None
     if chosen.precision == "bf16":
-        raise ConfigError("--precision bf16: published networks run in f32 here, bf16 would move vertices; leave it out")
+        raise ConfigError("--precision bf16: published networks run in f32 here; leave it out")
     model, graphs = prepared(None if seeded else str(_model(args, settings).folder))
     return bench_published(
         model, graphs, engine=chosen.engine, threads=chosen.threads, views=args.views, meshes=args.meshes or 3

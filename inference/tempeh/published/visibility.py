@@ -45,7 +45,7 @@ def visibility(vertices: F32, triangles: I32, K: F32, camera_from_world: F32) ->
 def _view(vertices: F32, triangles: I32, K: F32, camera_from_world: F32) -> U8:
     place, depth = outline(vertices, K, camera_from_world)
     picture = depth_picture(place, depth, triangles)
-    return np.asarray(depth - BIAS <= np.float32(1) - _read(picture, place), np.uint8)
+    return np.asarray(depth - BIAS <= np.float32(1) - read_picture(picture, place), np.uint8)
 
 
 def outline(vertices: F32, K: F32, camera_from_world: F32) -> tuple[F32, F32]:
@@ -139,7 +139,7 @@ def _draw(picture: F32, corners: F32, height: F32, first: NDArray[np.int64], cou
     np.maximum.at(picture, (row * SIDE + column)[covered], value[covered])
 
 
-def _read(picture: F32, place: F32) -> F32:
+def read_picture(picture: F32, place: F32) -> F32:
     """Bilinear reading at (N, 2) in -1..1, y down; outside is 0. The picture's edges are at -1 and 1."""
     position = ((place + np.float32(1)) * np.float32(SIDE) - np.float32(1)) * np.float32(0.5)
     base = np.floor(position)
