@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from streamer.arguments import add_verb, at_least_one, positive
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rig.calibration.files import Material
     from streamer.types import Calibration
 
@@ -60,6 +62,11 @@ def add_calibrate(
     )
     rig.add_argument("--report", metavar="HTML", help="also write the report")
     rig.add_argument("--out", required=True, metavar="CAL.toml", help="calibration to write")
+    _add_judges(add)
+    _add_moves(add)
+
+
+def _add_judges(add: "Callable[..., argparse.ArgumentParser]") -> None:
     report = add(
         "report",
         run_report,
@@ -98,6 +105,9 @@ def add_calibrate(
     check.add_argument("--channel", choices=("mesh", "truth"), default="mesh", help="of the meshes (default: mesh)")
     check.add_argument("--calibration", metavar="CAL", help="judge this one (default: the take's, the bus's)")
     check.add_argument("--out", metavar="CAL.toml", help="refined calibration to write: a new file")
+
+
+def _add_moves(add: "Callable[..., argparse.ArgumentParser]") -> None:
     world = add(
         "world",
         run_world,

@@ -17,6 +17,8 @@ HOMOGRAPHY_SHARE = 0.03
 """A corner this far from a plane's picture (share of the board's extent) is a wrong one: lenses bend less."""
 WINDOW = 0.22
 """Half the window in which a corner is refined, in squares."""
+OFF_PX = 0.6
+"""A corner is never called wrong for less than this."""
 SMALL_PX = 5.0
 """Squares smaller than this cannot be measured."""
 
@@ -112,20 +114,60 @@ def _sound(board: Board, grey: U8, found: Detection) -> Detection | None:
     spacing = _spacing(board, found)
     if spacing < SMALL_PX:
         return None
-    pixels, stayed = _refine(board, grey, found, spacing)
     plane = board.points()[found.ids, :2]
-    extent = float(np.ptp(found.pixels, axis=0).max())
-    limit = max(HOMOGRAPHY_PX, HOMOGRAPHY_SHARE * extent)
+    if _flat(plane):
+        return None
+    first = expected_places(plane, found.pixels)
+    if first is None:
+        return None
+    # corners that were found far from where the others want them are looked for there
+    off = np.linalg.norm(found.pixels - first, axis=1)
+    lost = off > max(OFF_PX, 0.08 * spacing)
+    start = replace(found, pixels=np.where(lost[:, None], first, found.pixels))
+    pixels, stayed = _refine(board, grey, start, spacing)
     if stayed.sum() < MIN_CORNERS or _flat(plane[stayed]):
         return None
-    homography, inliers = cv2.findHomography(plane[stayed], pixels[stayed], cv2.RANSAC, limit)
-    if np.size(homography) != 9:
+    then = expected_places(plane[stayed], pixels[stayed])
+    if then is None:
         return None
-    keep = np.flatnonzero(stayed)[inliers.ravel() > 0]
+    left = np.linalg.norm(pixels[stayed] - then, axis=1)
+    limit = max(OFF_PX, 4 * 1.4826 * float(np.median(left)))
+    keep = np.flatnonzero(stayed)[left < limit]
     if len(keep) < MIN_CORNERS or _flat(plane[keep]):
         return None
     blur = edge_width(grey, pixels[keep], int(np.clip(round(spacing * 0.25), 3, 11)))
     return replace(found, ids=found.ids[keep], pixels=pixels[keep], blur_px=blur, dropped=len(found.ids) - len(keep))
+
+
+def expected_places(plane: F64, pixels: F64) -> F64 | None:
+    """Return where corners should be if all lie on a plane seen through some lens: a homography and a smooth bend.
+
+    Args:
+        plane: (M, 2) on the board, metres.
+        pixels: (M, 2) as found, some of them wrong.
+
+    Returns:
+        (M, 2) px; None where no plane fits.
+    """
+    extent = float(np.ptp(pixels, axis=0).max())
+    limit = max(HOMOGRAPHY_PX, HOMOGRAPHY_SHARE * extent)
+    homography, inliers = cv2.findHomography(plane, pixels, cv2.RANSAC, limit)
+    if np.size(homography) != 9 or int(np.sum(inliers)) < MIN_CORNERS:
+        return None
+    flat = cv2.perspectiveTransform(plane[None], np.asarray(homography, np.float64))[0]
+    flat = np.asarray(flat, np.float64)
+    x, y = ((plane - plane.mean(0)) / np.ptp(plane)).T
+    degree = 3 if len(plane) >= 30 else 2 if len(plane) >= 14 else 0
+    terms = np.stack([x**i * y**j for i in range(degree + 1) for j in range(degree + 1 - i)], 1)
+    off, weight = pixels - flat, np.ones(len(plane))
+    bend = np.zeros_like(off)
+    for _ in range(8):
+        root = np.sqrt(weight)[:, None]
+        bend = terms @ np.linalg.lstsq(terms * root, off * root, rcond=None)[0]
+        left = np.linalg.norm(off - bend, axis=1)
+        scale = max(3 * 1.4826 * float(np.median(left)), 0.1)
+        weight = 1 / (1 + (left / scale) ** 2) ** 2
+    return np.asarray(flat + bend, np.float64)
 
 
 def _refine(board: Board, grey: U8, found: Detection, spacing: float) -> tuple[F64, NDArray[np.bool_]]:
@@ -139,7 +181,11 @@ def _refine(board: Board, grey: U8, found: Detection, spacing: float) -> tuple[F
     local = np.full(len(found.ids), spacing)
     np.minimum.at(local, first, length)
     np.minimum.at(local, second, length)
-    windows = np.clip(np.round(local * WINDOW), 2, 11).astype(int)
+    share = WINDOW
+    if board.kind == "charuco":
+        # the window must end before the markers, whose own corners would pull
+        share = min(share, 0.45 * (1 - board.marker_mm / board.square_mm))
+    windows = np.clip(np.floor(local * share), 2, 11).astype(int)
     pixels, stayed = found.pixels.copy(), np.ones(len(windows), bool)
     until = (cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_COUNT, 60, 1e-4)
     for window in np.unique(windows).tolist():
@@ -204,15 +250,8 @@ def explain_nothing_found(board: Board, pictures: list[U8], who: str) -> Calibra
         pictures: some pictures of the camera, grey or RGB.
         who: the camera, for the message.
     """
-    tried = [*_variants(board)]
-    for what, variant in tried:
-        finder = BoardFinder(variant)
-        hits = sum(finder(picture) is not None for picture in pictures)
-        if hits * 2 > len(pictures):
-            return CalibrationError(
-                f"{who}: the board of the file is in none of {len(pictures)} pictures, but {what} is in {hits}; "
-                "correct BOARD.toml"
-            )
+    if other := other_board(board, pictures):
+        return CalibrationError(f"{who}: {other}; correct BOARD.toml")
     for picture in pictures:
         if BoardFinder(board)(np.ascontiguousarray(picture[:, ::-1])) is not None:
             return CalibrationError(f"{who}: the pictures are mirrored; switch mirroring off in the camera's settings")
@@ -221,6 +260,16 @@ def explain_nothing_found(board: Board, pictures: list[U8], who: str) -> Calibra
         f"{who}: no {board.kind} of {size} in any of {len(pictures)} pictures; compare BOARD.toml with the print "
         "(kind, columns, rows, dictionary, inverted), and look at the pictures"
     )
+
+
+def other_board(board: Board, pictures: list[U8]) -> str:
+    """Return what is in most pictures in place of the board, in words; empty if nothing that was tried."""
+    for what, variant in _variants(board):
+        finder = BoardFinder(variant)
+        hits = sum(finder(picture) is not None for picture in pictures)
+        if hits * 2 > len(pictures):
+            return f"the board of the file does not fit the pictures, but {what} is in {hits} of {len(pictures)}"
+    return ""
 
 
 def _variants(board: Board) -> list[tuple[str, Board]]:

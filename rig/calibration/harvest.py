@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from rig.calibration.boards import Board
-from rig.calibration.detection import BoardFinder, Detection, explain_nothing_found
+from rig.calibration.detection import BoardFinder, Detection, explain_nothing_found, other_board
 from rig.calibration.footage import Source, sets_of
 from streamer.errors import CalibrationError
 from streamer.types import F64, U8
@@ -95,6 +95,9 @@ def harvest(sources: Sequence[Source], board: Board, *, max_sets: int, progress:
     for source in sources:
         if not views[source.name]:
             raise explain_nothing_found(board, samples(source), f"camera '{source.name}'")
+        # a board that is a part of the true one is found now and then
+        if len(views[source.name]) * 4 < len(wanted[source.name]) and (other := other_board(board, samples(source))):
+            raise CalibrationError(f"camera '{source.name}': {other}; correct BOARD.toml")
     return Harvest(
         board,
         {s.name: s.size for s in sources},
