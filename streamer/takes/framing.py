@@ -1,4 +1,4 @@
-r"""One message as one blob: magic, checksum, keys, lengths, parts. Pure; numpy and the standard library only.
+r"""One message as one blob: magic, checksum, keys, lengths, parts. Pure.
 
     offset  size  field (little-endian)
     0       8     magic  \x89MienB1\\n: parts as on the wire;  \x89MienB2\\n: part 2 holds encoded vertices
@@ -15,9 +15,10 @@ parts, so frame sets are matched by reading 40 bytes of a picture.
 """
 
 import struct
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+from isal.isal_zlib import crc32
 
 from streamer.errors import WireError
 from streamer.types import Calibration, Frame, Health, MeshFrame, Topology
@@ -80,7 +81,7 @@ def write_blob(target: bytearray, start: int, keys: Keys, parts: Sequence[Buffer
     magic = PACKED_MAGIC if packed else MAGIC
     HEAD.pack_into(target, start, magic, 0, len(parts), keys.log_time_ns, keys.frame_id, keys.time_ns)
     with memoryview(target) as view, view[start + 12 : position] as body:
-        struct.pack_into("<I", target, start + 8, zlib.crc32(body))
+        struct.pack_into("<I", target, start + 8, crc32(body))
     return position
 
 
@@ -126,7 +127,7 @@ def read_blob(blob: Buffer, where: str) -> tuple[Keys, list[memoryview]]:
     if extent(blob) != len(blob):
         raise WireError(f"{where}: the message is cut or its lengths are damaged")
     view = memoryview(blob)
-    if zlib.crc32(view[12:]) != HEAD.unpack_from(blob)[1]:
+    if crc32(view[12:]) != HEAD.unpack_from(blob)[1]:
         raise WireError(f"{where}: checksum mismatch, the message has changed since it was written")
     count = HEAD.unpack_from(blob)[2]
     position, parts = HEAD.size + 8 * count, []

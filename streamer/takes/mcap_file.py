@@ -6,10 +6,10 @@ the chunk's buffer, which goes to the disk in one write. The result is plain MCA
 """
 
 import struct
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from isal.isal_zlib import crc32
 from mcap.data_stream import RecordBuilder
 from mcap.opcode import Opcode
 from mcap.records import (
@@ -190,7 +190,7 @@ class McapFile:
             offset.write(builder)
         summary = _bytes(builder)
         footer = FOOTER.pack(Opcode.FOOTER, 20, start, offset_start, 0, MCAP_MAGIC)
-        checksum = zlib.crc32(footer[:25], zlib.crc32(summary))
+        checksum = crc32(footer[:25], crc32(summary))
         self._append(data_end + summary + footer[:25] + struct.pack("<I", checksum) + MCAP_MAGIC)
 
     def _attach(self) -> AttachmentIndex:
@@ -205,7 +205,7 @@ class McapFile:
 
     def _append(self, data: Buffer) -> None:
         self._file.write(data)
-        self._crc = zlib.crc32(data, self._crc)
+        self._crc = crc32(data, self._crc)
 
     def _make_room(self, size: int) -> None:
         if self._end + size > len(self._buffer):

@@ -2,13 +2,13 @@
 
 import dataclasses
 import mmap
-import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from isal.isal_zlib import crc32
 from mcap.opcode import Opcode
 from numpy.typing import NDArray
 
@@ -98,12 +98,12 @@ def _structure(path: Path) -> str:
         if not DATA_END.size < start < size:
             return "its index is damaged"
         with view[start : size - 4 - len(MCAP_MAGIC)] as summary:
-            if zlib.crc32(summary) != checksum:
+            if crc32(summary) != checksum:
                 return "its index is damaged"
         data_end = start - DATA_END.size
         opcode, length, checksum = DATA_END.unpack_from(view, data_end)
         with view[:data_end] as body:
-            if opcode != Opcode.DATA_END or length != 4 or zlib.crc32(body) != checksum:
+            if opcode != Opcode.DATA_END or length != 4 or crc32(body) != checksum:
                 return "damaged between the messages"
     return ""
 
