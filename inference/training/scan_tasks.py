@@ -171,9 +171,9 @@ class CoarseScanTask:
         """Mean over the sets of the batch."""
         terms = self.first if progress < self.settings.pretrain else self.then
         losses, figures = [], []
-        for row in range(len(batch["views"])):
-            images, views = _one(batch, row)
-            found = self.model(images, views, batch["turn"][row : row + 1]).vertices[0]
+        images, views = zip(*(_one(batch, row) for row in range(len(batch["views"]))), strict=True)
+        vertices = self.model.together(images, views, batch["turn"]).vertices
+        for row, found in enumerate(vertices):
             loss, told = terms(found, batch["registration"][row], batch["scan"][row])
             losses.append(loss)
             figures.append(told)

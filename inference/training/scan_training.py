@@ -107,6 +107,19 @@ def read_scans(options: ScanOptions) -> ScanCorpus:
     return read_folder(folder, topology, options.scan_unit)
 
 
+def check_batch(options: ScanOptions, processes: int) -> None:
+    """Refuse batches whose statistics would be of one value: the coarse net shrinks a volume to a single voxel.
+
+    Raises:
+        ConfigError: there are not two scans or more for every process.
+    """
+    if options.batch < 2 * processes or options.batch % processes:
+        raise ConfigError(
+            f"--batch {options.batch} over {processes} process{'es' * (processes > 1)}: each needs 2 scans or more, all "
+            "equally many"
+        )
+
+
 def settings_of(options: ScanOptions, corpus: ScanCorpus) -> ScanSettings:
     """Sizes for this topology and this rig's world."""
     width, height = PICTURES[options.size]
@@ -142,6 +155,7 @@ def train_on_scans(options: ScanOptions, report: Reporter, *, quiet: bool = Fals
     """
     torch.set_num_threads(options.threads)
     with joined_ranks() as ranks:
+        check_batch(options, ranks.count)
         first = read_scans(options)
         size = PICTURES[options.size]
         with progress("reading scans", quiet=quiet or ranks.rank > 0) as advance:

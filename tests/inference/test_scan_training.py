@@ -18,6 +18,7 @@ import mien
 from inference.model_store import load_model
 from inference.tempeh.published.sizes import SMALL
 from inference.tempeh.published.store import load_coarse, load_refine, published_entry
+from inference.tempeh.published.volumes import ViewTensors
 from inference.training.curves import draw_curves, read_curve
 from inference.training.loop import Plan, train
 from inference.training.losses import LossWeights
@@ -32,7 +33,7 @@ from inference.training.scan_tasks import (
     random_turns,
 )
 from inference.training.scan_training import ScanOptions, train_on_scans
-from streamer.errors import ModelError, TakeError
+from streamer.errors import ConfigError, ModelError, TakeError
 from tests.inference.scan_world import plain_folder, template, write_mesh
 
 SETTINGS = ScanSettings(
@@ -212,6 +213,30 @@ def test_the_verb_writes_a_model_that_runs(tmp_path: Path, capsys: pytest.Captur
     load_refine(model)
     with np.load(tmp_path / "run" / "coarse_meshes.npz") as kept:
         assert kept["vertices_mm"].shape == (3, 64, 3) and kept["names"].tolist()[0] == "frame_000"
+
+
+def test_batches_of_one_scan_are_refused(tmp_path: Path) -> None:
+    """At full size the coarse net ends in one voxel, whose batch statistics need two scans."""
+    with pytest.raises(ConfigError, match="--batch 1 over 1 process: each needs 2 scans or more"):
+        train_on_scans(ScanOptions((tmp_path,), tmp_path / "run", batch=1), lambda *_: None, quiet=True)
+
+
+def test_sets_with_different_views_share_a_batch(corpus: ScanCorpus) -> None:
+    """Together or alone, in evaluation mode the same vertices."""
+    task = CoarseScanTask(corpus, SETTINGS)
+    task.model.eval()
+    rows = [task.sample(k, np.random.default_rng(seed)) for k, seed in ((0, 1), (1, 3))]
+    sets = []
+    for count, row in zip((2, 3), rows, strict=True):
+        cameras = [torch.from_numpy(row[name][None, :count]) for name in ("K", "distortion", "camera_from_world")]
+        sets.append((torch.from_numpy(row["images"][None, :count]), ViewTensors(*cameras)))
+    turns = torch.from_numpy(np.stack([row["turn"] for row in rows]))
+    with torch.no_grad():
+        images, views = zip(*sets, strict=True)
+        together = task.model.together(images, views, turns).vertices
+        for number, (one, cameras_of_one) in enumerate(sets):
+            alone = task.model(one, cameras_of_one, turns[number : number + 1]).vertices[0]
+            torch.testing.assert_close(together[number], alone, atol=1e-3, rtol=0)
 
 
 def test_the_command_line_says_what_the_options_say() -> None:

@@ -6,6 +6,7 @@ chunks of vertices nothing of that size ever exists. The layer's bias is constan
 softmax and coordinates stay float32: rounded to bfloat16 they move vertices by millimetres.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -63,9 +64,15 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, chunk: int = ATTEND_CH
 
 def features_of(net: PublishedFeatures, images: Tensor) -> Tensor:
     """Feature maps (B, V, C, H, W) of images (B, V, 3, H, W); in training all pictures share the batch statistics."""
-    flat = images.flatten(0, 1)
+    return features_together(net, [images])[0]
+
+
+def features_together(net: PublishedFeatures, sets: Sequence[Tensor]) -> list[Tensor]:
+    """`features_of` for sets (B, V, 3, H, W) with different numbers of views, in one batch."""
+    flat = torch.cat([images.flatten(0, 1) for images in sets])
     maps: Tensor = net(flat) if net.training else torch.cat([net(some) for some in torch.split(flat, FEATURE_CHUNK)])
-    return maps.reshape(*images.shape[:2], *maps.shape[1:])
+    parts = torch.split(maps, [images.shape[0] * images.shape[1] for images in sets])
+    return [part.reshape(*images.shape[:2], *maps.shape[1:]) for part, images in zip(parts, sets, strict=True)]
 
 
 class CoarseStage(nn.Module):
@@ -101,14 +108,31 @@ class CoarseStage(nn.Module):
             views: their cameras.
             turn: (B, 3, 3) rotation of the grid, an augmentation of training; none by default.
         """
-        maps = features_of(self.features, images)
-        with torch.autocast(images.device.type, enabled=False):
-            first = self.volume(maps, views, self.turned(self.grid, turn).expand(len(images), -1, -1))
-        warp = self.localiser(first)
-        with torch.autocast(images.device.type, enabled=False):
-            second = self.volume(maps, views, self.turned(warp.apply(self.grid), turn))
+        return self.together([images], [views], turn)
+
+    def together(self, sets: Sequence[Tensor], views: Sequence[ViewTensors], turn: Tensor | None) -> CoarseResult:
+        """`forward` for sets with different numbers of views: one batch in all nets, so in all their statistics.
+
+        Args:
+            sets: images (B, V, 3, H, W); B and V may differ.
+            views: their cameras.
+            turn: (sum of B, 3, 3), or none.
+        """
+        maps = features_together(self.features, sets)
+        counts = [len(images) for images in sets]
+        device = sets[0].device.type
+        with torch.autocast(device, enabled=False):
+            points = self.turned(self.grid, turn).expand(sum(counts), -1, -1)
+            first = self._volumes(maps, views, torch.split(points, counts))
+        warp: Warp = self.localiser(first)
+        with torch.autocast(device, enabled=False):
+            points = self.turned(warp.apply(self.grid), turn)
+            second = self._volumes(maps, views, torch.split(points, counts))
         keys = self.net(second).flatten(2)
         return CoarseResult(self.vertices(keys, warp, turn), warp)
+
+    def _volumes(self, maps: Sequence[Tensor], views: Sequence[ViewTensors], points: Sequence[Tensor]) -> Tensor:
+        return torch.cat([self.volume(*each) for each in zip(maps, views, points, strict=True)])
 
     def turned(self, displacements: Tensor, turn: Tensor | None) -> Tensor:
         """World points (..., P, 3) of displacements from the centre."""
