@@ -161,7 +161,11 @@ def test_counters_and_times_of_a_camera_go_forward(driver: CameraDriver) -> None
     driver.open()
     driver.arm(driver.triggers[0])
     frames = grab(driver, 18)
-    for camera in driver.calibration.ids:
+    ids = driver.calibration.ids
+    # On a busy host one camera may be far ahead of another.
+    while min(sum(f.camera == c for f in frames) for c in ids) < 4 and len(frames) < 1000 and not driver.can_wait:
+        frames += grab(driver, 1)
+    for camera in ids:
         own = [frame for frame in frames if frame.camera == camera]
         assert len(own) > 3
         steps = np.diff([f.counter for f in own])

@@ -103,13 +103,11 @@ def test_an_unplugged_camera_is_looked_for_while_the_others_go_on(monkeypatch: p
     while not driver.status["cam_1"].trouble:
         assert time.monotonic() < deadline
         driver.next_frame(0.05)
-    assert "No such device" in driver.status["cam_1"].trouble
-    assert "looking for it again" in driver.status["cam_1"].trouble
+    # Not the first words: by now an attempt to open it may have failed in its own way.
+    assert driver.status["cam_1"].trouble.endswith("; looking for it again")
     while driver.next_frame(0.0) is not None:
         pass
-    others = until(driver, lambda frames: len(frames) >= 10)
-    assert {f.camera for f in others} <= {"cam_0", "cam_1"}
-    assert sum(f.camera == "cam_0" for f in others) >= 9, "the other camera goes on"
+    until(driver, lambda frames: sum(f.camera == "cam_0" for f in frames) >= 9)
     goes.unplugged = False
     until(driver, lambda frames: any(f.camera == "cam_1" for f in frames))
     assert driver.counters["reconnects.cam_1"] == 1

