@@ -115,8 +115,8 @@ def check_batch(options: ScanOptions, processes: int) -> None:
     """
     if options.batch < 2 * processes or options.batch % processes:
         raise ConfigError(
-            f"--batch {options.batch} over {processes} process{'es' * (processes > 1)}: each needs 2 scans or more, all "
-            "equally many"
+            f"--batch {options.batch} over {processes} process{'es' * (processes > 1)}: each needs 2 scans or more, "
+            "all equally many"
         )
 
 
