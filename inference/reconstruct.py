@@ -1,5 +1,6 @@
 """Frame set to mesh, in stages that overlap with those of other sets: pictures, the network's own, a last check."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol, runtime_checkable
@@ -10,6 +11,7 @@ from inference.engines import Graph, Precision, open_engine
 from inference.expressions import ExpressionSolver, unpack_basis
 from inference.model_store import ModelFiles
 from inference.pictures import PictureMaker
+from inference.precision import HARMLESS, decision_file, keep_decision, kept_decision
 from inference.schedule import ITEM, PICTURES, RESULT, Access, Stage, run_in_order
 from streamer.errors import EngineError, ModelError
 from streamer.types import F32, U8, Calibration, Camera, FrameSet, MeshFrame
@@ -105,18 +107,28 @@ def compile_graphs(model: ModelFiles, engine: str, precision: Precision, threads
     Args:
         model: the model.
         engine: name of the engine.
-        precision: for its `net` graphs; `geometry` graphs are always float32.
-        threads: threads of a run; 0: all cores.
+        precision: for its `net` graphs; `geometry` graphs are always float32. `auto`: see `inference.precision`.
+        threads: threads of a run; 0: half of all cores, since stages of two sets overlap: that gives more meshes than
+            all cores for each stage in turn.
 
     Raises:
         EngineError: the engine cannot run here, or cannot compile a graph.
         MissingExtra: its package is not installed.
     """
+    threads = threads or max(1, len(os.sched_getaffinity(0)) // 2)
     runtime = open_engine(engine, threads=threads)
-    return {
-        name: runtime.compile(graph.path, precision=precision if graph.precision == "net" else "f32")
-        for name, graph in model.graphs.items()
-    }
+    nets = {name for name, graph in model.graphs.items() if graph.precision == "net"}
+    wanted: dict[str, Precision] = {name: precision if name in nets else "f32" for name in model.graphs}
+    path, open_question = None, frozenset(nets & HARMLESS)
+    if precision == "auto":
+        wanted |= dict.fromkeys(nets - HARMLESS, "f32")
+        path = decision_file(model.id, engine, runtime.version, threads)
+        for name, kept in (kept_decision(path, open_question) or {}).items():
+            wanted[name] = "bf16" if kept == "bf16" else "f32"
+    graphs = {name: runtime.compile(graph.path, precision=wanted[name]) for name, graph in model.graphs.items()}
+    if path is not None and any(wanted[name] == "auto" for name in open_question):
+        keep_decision(path, {name: graphs[name].precision for name in open_question})
+    return graphs
 
 
 class Reconstructor:

@@ -66,6 +66,10 @@ class Engine(Protocol):
     def name(self) -> str:
         """Its name in the configuration."""
 
+    @property
+    def version(self) -> str:
+        """Version of the runtime: what is kept about one says nothing about another."""
+
     def compile(self, onnx_path: Path, *, precision: Precision = "f32") -> Graph:
         """Compile a graph.
 

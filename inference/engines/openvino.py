@@ -113,6 +113,7 @@ class OpenVinoEngine:
             EngineError: it has no CPU device here.
         """
         openvino = _import_openvino()
+        self.version = str(openvino.__version__)
         self._core = openvino.Core()
         if "CPU" not in self._core.available_devices:
             raise EngineError("openvino finds no CPU device here; reinstall it: pip install --force-reinstall openvino")
