@@ -119,5 +119,3 @@ def _some(what: str, keys: Sequence[str]) -> list[str]:
 def official_checkpoint(weights: Mapping[str, Tensor], stage: str) -> dict[str, dict[str, Tensor]]:
     """What the release's code would save and load: our state dict under the official names, below `model`."""
     return {"model": {official_name(name, stage): value for name, value in weights.items()}}
-
-

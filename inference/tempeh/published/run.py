@@ -76,9 +76,7 @@ def _coarse(model: ModelFiles, stage_inputs: StageInputs, camera_from_world: F32
     }
 
 
-def _refine(
-    stage: RefineStage, inputs: RunInputs, start: F32, seen: U8, report: Callable[[int, int], None]
-) -> Outputs:
+def _refine(stage: RefineStage, inputs: RunInputs, start: F32, seen: U8, report: Callable[[int, int], None]) -> Outputs:
     views = view_tensors(inputs.refine, inputs.camera_from_world)
     vertices = torch.from_numpy(start)[None]
     normals = stage.normals(vertices)
