@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from inference.config import InferenceConfig
-from renderer.config import ViewConfig
+from renderer.config import FitterConfig, ViewConfig
 from rig.config import RigConfig
 from streamer.arguments import add_verb, positive
 from streamer.config import BusConfig, RecordConfig, ServeConfig, SyncConfig, load
@@ -46,6 +46,7 @@ SECTIONS = {
     "inference": InferenceConfig,
     "record": RecordConfig,
     "view": ViewConfig,
+    "fitter": FitterConfig,
     "serve": ServeConfig,
 }
 
@@ -62,6 +63,7 @@ class Settings:
     inference: InferenceConfig
     record: RecordConfig
     view: ViewConfig
+    fitter: FitterConfig
     serve: ServeConfig
     text: str
     """All of it as TOML, as takes keep it and as child processes read it."""

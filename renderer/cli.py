@@ -15,7 +15,7 @@ _SIZE = re.compile(r"(\d{2,5})x(\d{2,5})")
 def add_verbs(
     subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]", common: argparse.ArgumentParser
 ) -> None:
-    """Add `view`.
+    """Add `view` and `fit`.
 
     Args:
         subparsers: of the main parser.
@@ -33,6 +33,9 @@ def add_verbs(
     view.add_argument("--take", type=Path, metavar="PATH", help="show a recorded take instead of the bus")
     view.add_argument("--size", type=_size, metavar="WxH", help="size of the picture, e.g. 1920x1080 (default: [view])")
     view.set_defaults(handler=_view)
+    from renderer.fitter.cli import add_fit
+
+    add_fit(subparsers, common)
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -1,6 +1,7 @@
-"""`[view]`: the live viewer."""
+"""`[view]`: the live viewer, and `[fitter]`: radiance fields of takes."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from streamer.config import limits
 
@@ -19,3 +20,21 @@ class ViewConfig:
     """Camera pictures shown beside the head, the mesh drawn over each."""
     web_port: int = field(default=8080, metadata=limits(1, 65535))
     """Port of the browser view."""
+
+
+@dataclass(frozen=True, slots=True)
+class FitterConfig:
+    """`[fitter]`: the queue of fits, which is worked on after the shoot."""
+
+    queue: str = "fits/queue.sqlite"
+    """File of the queue."""
+    runs: str = "fits"
+    """Folder of the runs; job 7 works in `job_0007`."""
+    preset: Literal["auto", "ci", "preview", "gpu-24", "gpu-48"] = "auto"
+    """Recipe of jobs that name none; `auto`: the largest that the worker's memory allows."""
+    hold_out: tuple[str, ...] = ()
+    """Cameras that no fit is trained on, so that it can be measured; those without pictures are held out anyway."""
+    checkpoint_every_s: float = field(default=120.0, metadata=limits(1, 86_400))
+    """Time between checkpoints: a killed worker loses at most this much work."""
+    threads: int = field(default=0, metadata=limits(0, 256))
+    """Threads of a fit on a CPU; 0: all cores."""

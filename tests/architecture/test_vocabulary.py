@@ -33,6 +33,7 @@ WITHOUT_UNIT = {
     "view.width": "px, as everywhere",
     "view.height": "px, as everywhere",
     "view.cameras": "count",
+    "fitter.threads": "count",
     "serve.max_clients": "count",
 }
 

@@ -1,0 +1,124 @@
+"""Rays of a step: a few instants, all cameras, more often where the head is than elsewhere."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from renderer.fitter.box import Box
+from renderer.fitter.footage import Footage, gather
+from renderer.fitter.prior import DEPTH_UNITS, Prior
+from renderer.fitter.rays import Lenses, rays_of
+from streamer.errors import TakeError
+from streamer.geometry import project
+from streamer.types import F32, I32
+
+AIMED = 0.6
+"""Part of the rays that is drawn from the rectangle around the head."""
+MARGIN = 0.15
+"""By how much that rectangle is larger than the mesh on each side."""
+INNER = 0.6
+"""Without meshes: the part of the box, from its centre, that the rectangle is drawn around."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rays sorted by time step, and what is known about their pixels."""
+
+    steps: list[int]
+    """Time steps, each once."""
+    counts: list[int]
+    """Rays of each."""
+    origins: Tensor
+    """(r, 3) box units."""
+    directions: Tensor
+    """(r, 3) unit vectors."""
+    colour: Tensor
+    """(r, 3) of the pixel, 0..1."""
+    low: Tensor
+    """(r,) least opacity that the pixel is known to have."""
+    high: Tensor
+    """(r,) greatest."""
+    distance: Tensor
+    """(r,) metres along the ray to the surface; 0: unknown."""
+
+
+def aim(footage: Footage, box: Box) -> I32:
+    """Return the (T, C, 4) rectangles left, top, right, bottom (exclusive) around the head in every picture."""
+    corners = np.stack(np.meshgrid([-1, 1], [-1, 1], [-1, 1]), -1).reshape(-1, 3)
+    still = box.corner + box.size / 2 + corners * box.size / 2 * INNER
+    out = np.zeros((footage.steps, len(footage.cameras), 4), np.int32)
+    for c, camera in enumerate(footage.cameras):
+        size = np.array([camera.width, camera.height])
+        for t in range(footage.steps):
+            mesh = footage.meshes.get(t)
+            pixels, _ = project(camera, still if mesh is None else mesh.vertices)
+            if not np.isfinite(pixels).all():
+                low, high = np.zeros(2), size.astype(np.float64)
+            else:
+                low, high = pixels.min(0), pixels.max(0)
+                if mesh is not None:
+                    grow = MARGIN * (high - low)
+                    low, high = low - grow, high + grow
+            first = np.clip(np.floor(low), 0, size - 1)
+            out[t, c] = (*first, *np.clip(np.ceil(high), first + 1, size))
+    return out
+
+
+class Sampler:
+    """Draws batches.
+
+    Args:
+        footage: the pictures.
+        box: of the scene.
+        lenses: of the training cameras.
+        prior: depth of the meshes, or None.
+
+    Raises:
+        TakeError: no instant has a picture of a training camera.
+    """
+
+    def __init__(self, footage: Footage, box: Box, lenses: Lenses, prior: Prior | None) -> None:
+        """Find out which instants have pictures."""
+        self._footage, self._lenses, self._prior = footage, lenses, prior
+        self._aims = aim(footage, box)
+        self._sizes = np.array([[camera.width, camera.height] for camera in footage.cameras], np.int64)
+        self._steps = np.flatnonzero((footage.begins >= 0).any(1))
+        if not len(self._steps):
+            raise TakeError("no instant of the take has a picture of a camera to train on")
+
+    def draw(self, rays: int, instants: int, rng: np.random.Generator) -> Batch:
+        """Draw `rays` rays from `instants` time steps."""
+        steps = np.sort(rng.choice(self._steps, min(instants, len(self._steps)), replace=False))
+        counts = np.diff(np.linspace(0, rays, len(steps) + 1).astype(int))
+        step = np.repeat(steps, counts)
+        present = [np.flatnonzero(self._footage.begins[one] >= 0) for one in steps]
+        camera = np.concatenate([rng.choice(some, count) for some, count in zip(present, counts, strict=True)])
+        whole = np.concatenate([np.zeros((rays, 2), np.int64), self._sizes[camera]], 1)
+        frame = np.where(rng.random((rays, 1)) < AIMED, self._aims[step, camera], whole)
+        place = frame[:, :2] + rng.random((rays, 2)) * (frame[:, 2:] - frame[:, :2])
+        x, y = place.astype(np.int64).T
+        device = self._lenses.K.device
+        colour = torch.from_numpy(gather(self._footage, step, camera, x, y)).to(device)
+        pixels = torch.from_numpy(np.stack([x, y], 1).astype(np.float32)).to(device)
+        origins, directions = rays_of(self._lenses, torch.from_numpy(camera).to(device), pixels)
+        distance = torch.from_numpy(self._distance(step, camera, x, y)).to(device)
+        low = (distance > 0).float()
+        return Batch(
+            steps.tolist(), counts.tolist(), origins, directions, colour, low, torch.ones_like(low), distance
+        )  # fmt: skip
+
+    def _distance(
+        self, step: NDArray[np.int64], camera: NDArray[np.int64], x: NDArray[np.int64], y: NDArray[np.int64]
+    ) -> F32:
+        out = np.zeros(len(step), np.float32)
+        if self._prior is None:
+            return out
+        for index, depth in enumerate(self._prior.distance):
+            mine = np.flatnonzero(camera == index)
+            width, height = self._sizes[index]
+            column, row = x[mine] * depth.shape[2] // width, y[mine] * depth.shape[1] // height
+            out[mine] = depth[step[mine], row, column] / np.float32(DEPTH_UNITS)
+        return out

@@ -1,0 +1,251 @@
+"""`mien fit`: the queue of radiance fields."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from streamer.errors import FitError
+
+if TYPE_CHECKING:
+    from renderer.fitter.jobs import Job
+    from renderer.fitter.store import Store
+
+EXAMPLES = """examples:
+  mien fit add takes/show/slate_T001 --preset preview
+  mien fit work --once
+  mien fit list
+  mien fit render 1 --path circle --out turntable
+"""
+Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+
+def add_fit(verbs: Verbs, common: argparse.ArgumentParser) -> None:
+    """Add `fit` and what can be done with it.
+
+    Args:
+        verbs: of the main parser.
+        common: parent with --config, --set and --json.
+    """
+    raw = argparse.RawDescriptionHelpFormatter
+    text = "radiance fields of takes: queue, work, render, report"
+    fit = verbs.add_parser("fit", help=text, description=text, epilog=EXAMPLES, formatter_class=raw)
+    actions = fit.add_subparsers(dest="action", metavar="ACTION", required=True)
+
+    def action(name: str, handler: Any, text: str, *, job: bool = True) -> argparse.ArgumentParser:
+        parser = actions.add_parser(name, parents=[common], help=text, description=text)
+        if job:
+            parser.add_argument("job", type=int, metavar="JOB", help="its number, as mien fit list shows it")
+        parser.set_defaults(handler=handler)
+        return parser
+
+    _add_options(action("add", _add, "queue a take", job=False))
+    action("list", _list, "all jobs", job=False)
+    action("show", _show, "one job: progress, figures, what happened to it")
+    action("cancel", _ask, "end a job; what was learned stays on disk").set_defaults(wish="cancelled")
+    action("pause", _ask, "stop working on a job until it is resumed").set_defaults(wish="paused")
+    action("resume", _ask, "go on with a paused job").set_defaults(wish="queued")
+    action("retry", _ask, "try a failed or cancelled job again, from its last checkpoint").set_defaults(wish="queued")
+    work = action("work", _work, "work on the queue until stopped", job=False)
+    work.add_argument("--once", action="store_true", help="end when the queue is empty; 1 if a job failed meanwhile")
+    work.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ... (default: a GPU if there is one)")
+    render = action("render", _render, "pictures of a fitted take from other viewpoints")
+    what = render.add_mutually_exclusive_group()
+    what.add_argument("--split", choices=("held-out", "training"), help="the rig's own cameras (default: held-out)")
+    what.add_argument("--path", choices=("circle", "spiral", "front"), help="a moving camera, while time goes on")
+    render.add_argument("--frames", type=_range, default=(None, None), metavar="A:B", help="these frames of the fit")
+    render.add_argument("--size", type=_size, metavar="WxH", help="of the pictures of a path (default: the take's)")
+    render.add_argument("--out", type=Path, required=True, metavar="DIR", help="PNG pictures, and a video of a path")
+    report = action("report", _report, "a page with pictures beside the truth, error maps and curves")
+    report.add_argument("--out", type=Path, metavar="FILE.html", help="default: report.html in the run's folder")
+
+
+def _add_options(add: argparse.ArgumentParser) -> None:
+    add.add_argument("take", type=Path, metavar="TAKE", help="folder of the take")
+    add.add_argument("--preset", metavar="P", help="auto, ci, preview, gpu-24, gpu-48 (default: fitter.preset)")
+    add.add_argument("--frames", type=_range, default=(None, None), metavar="A:B", help="these frames, e.g. 0:200")
+    add.add_argument(
+        "--hold-out", nargs="+", default=[], metavar="CAM", help="cameras to measure with, not to train on"
+    )
+    add.add_argument("--priority", type=int, default=0, metavar="N", help="greater comes first (default: 0)")
+    add.add_argument("--meshes", choices=("mesh", "truth"), default="mesh", help="where registered meshes are")
+    add.add_argument("--no-prior", action="store_true", help="do not begin with the take's meshes")
+    add.add_argument(
+        "--with", dest="values", nargs="+", default=[], metavar="KEY=VALUE", help="other values, e.g. steps=2000"
+    )
+
+
+def _range(text: str) -> tuple[int | None, int | None]:
+    first, colon, last = text.partition(":")
+    if not colon or not all(part == "" or part.isdigit() for part in (first, last)):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected A:B, two whole numbers of which either may be left out")
+    return (int(first) if first else None, int(last) if last else None)
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, _, height = text.partition("x")
+    if not (width.isdigit() and height.isdigit() and 16 <= int(width) <= 8192 and 16 <= int(height) <= 8192):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected WIDTHxHEIGHT from 16x16 to 8192x8192")
+    return int(width), int(height)
+
+
+def _store(args: argparse.Namespace) -> "Store":
+    from renderer.fitter.store import Store
+
+    return Store(Path(args.load().fitter.queue))
+
+
+def _add(args: argparse.Namespace) -> int:
+    import time
+
+    from renderer.fitter.enqueue import job_for, values_from
+
+    fitter = args.load().fitter
+    values = values_from(args.values)
+    if args.no_prior:
+        values["prior"] = False
+    job = job_for(
+        args.take,
+        preset=args.preset or fitter.preset,
+        overrides=values,
+        frames=args.frames,
+        hold_out=(*fitter.hold_out, *args.hold_out),
+        mesh_channel=args.meshes,
+        priority=args.priority,
+    )
+    with _store(args) as store:
+        number = store.add(job, time.time())
+    print(json.dumps({"job": number}) if args.json else f"job {number}: {job.take}; now run: mien fit work --once")
+    return 0
+
+
+def _list(args: argparse.Namespace) -> int:
+    with _store(args) as store:
+        jobs = store.jobs()
+    if args.json:
+        print(json.dumps({"jobs": [_as_dict(job) for job in jobs]}))
+        return 0
+    for job in jobs:
+        done = f"{100 * job.step // job.steps:3d} %" if job.steps else "    "
+        quality = f"{job.psnr_db:5.1f} dB" if job.psnr_db is not None else "        "
+        print(f"{job.id:4d}  {job.state:16}  {done}  {quality}  {job.take}  {job.message}".rstrip())
+    if not jobs:
+        print("the queue is empty; add a take with: mien fit add TAKE")
+    return 0
+
+
+def _as_dict(job: "Job") -> dict[str, Any]:
+    import dataclasses
+
+    return {"job": job.id, **dataclasses.asdict(job)}
+
+
+def _show(args: argparse.Namespace) -> int:
+    import time
+
+    with _store(args) as store:
+        job, events = store.get(args.job), store.events(args.job)
+    if args.json:
+        print(json.dumps({**_as_dict(job), "events": events}))
+        return 0
+    figures = [f"step {job.step} of {job.steps}", f"{job.seconds:.0f} s", job.phase]
+    if job.psnr_db is not None:
+        figures.append(f"{job.psnr_db:.2f} dB")
+    if job.ssim is not None:
+        figures.append(f"SSIM {job.ssim:.3f}")
+    if job.eta_s and job.state == "running":
+        figures.append(f"{job.eta_s:.0f} s to go")
+    print(f"job {job.id}: {job.state}, preset {job.preset}, {job.take}")
+    print(", ".join(part for part in figures if part))
+    for event in events:
+        stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event["time_s"]))
+        print(f"  {stamp}  {event['was'] or '-':>16} -> {event['is_now']:16} {event['reason']} ({event['actor']})")
+    return 0
+
+
+def _ask(args: argparse.Namespace) -> int:
+    import time
+
+    with _store(args) as store:
+        job = store.ask(args.job, args.wish, time.time())
+    print(json.dumps({"job": job.id, "state": job.state}) if args.json else f"job {job.id}: {job.state}")
+    return 0
+
+
+def _device(name: str) -> Any:
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise FitError(f"there is no device '{name}' here: {str(error).splitlines()[0]}") from error
+    return device
+
+
+def _work(args: argparse.Namespace) -> int:
+    import torch
+
+    from renderer.fitter.worker import Worker
+    from streamer.processes import Stop
+
+    fitter = args.load().fitter
+    torch.set_num_threads(fitter.threads or torch.get_num_threads())
+    failed: set[int] = set()
+
+    def say(job: "Job", text: str) -> None:
+        print(f"job {job.id}: {text}", file=sys.stderr, flush=True)
+
+    with Stop() as stop, _store(args) as store:
+        before = {job.id for job in store.jobs() if job.state == "failed"}
+        worker = Worker(
+            Path(fitter.queue),
+            Path(fitter.runs),
+            stop,
+            device=_device(args.device),
+            checkpoint_every_s=fitter.checkpoint_every_s,
+            say=say,
+        )
+        ended = worker.work(once=args.once)
+        failed = {job.id for job in store.jobs() if job.state == "failed"} - before
+    if args.json:
+        print(json.dumps({"ended": ended, "failed": sorted(failed)}))
+    return 1 if failed else 0
+
+
+def _render(args: argparse.Namespace) -> int:
+    from renderer.fitter.film import render_path, render_split
+    from renderer.fitter.finished import open_finished
+    from renderer.fitter.worker import run_folder
+    from streamer.progress import progress
+
+    fitter = args.load().fitter
+    with _store(args) as store:
+        job = store.get(args.job)
+    with progress("rendering", quiet=args.json) as report:
+        finished = open_finished(run_folder(Path(fitter.runs), job.id))
+        if args.path:
+            count = render_path(finished, args.path, args.out, frames=args.frames, size=args.size, report=report)
+        else:
+            count = render_split(finished, args.split or "held-out", args.out, frames=args.frames, report=report)
+    print(json.dumps({"pictures": count}) if args.json else f"{count} pictures in {args.out}")
+    return 0
+
+
+def _report(args: argparse.Namespace) -> int:
+    from renderer.fitter.finished import open_finished
+    from renderer.fitter.report import write_report
+    from renderer.fitter.worker import run_folder
+    from streamer.progress import progress
+
+    fitter = args.load().fitter
+    with _store(args) as store:
+        job = store.get(args.job)
+    folder = run_folder(Path(fitter.runs), job.id)
+    with progress("report", quiet=args.json) as report:
+        path = write_report(open_finished(folder), args.out or folder / "report.html", report)
+    print(json.dumps({"report": str(path)}) if args.json else str(path))
+    return 0

@@ -1,0 +1,1 @@
+"""Lookups in multi-resolution hash grids, behind one contract (`renderer.fitter.encoders.base`)."""

@@ -1,0 +1,132 @@
+"""The fast lookup on a CPU: two compiled loops, parallel over levels, so that no two threads write one row.
+
+Results do not depend on the number of threads, which is what lets a fit resume bit for bit.
+"""
+
+from typing import Any
+
+import numba
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd.function import FunctionCtx
+
+from renderer.fitter.grids import GridShape
+from streamer.types import F32, I32
+
+_JIT: dict[str, Any] = {"nogil": True, "cache": True, "boundscheck": False}
+
+
+@numba.njit(inline="always", **_JIT)
+def _row(x: int, y: int, z: int, resolution: int, dense: bool, mask: int) -> int:
+    if dense:
+        return x + (resolution + 1) * (y + (resolution + 1) * z)
+    return (x ^ (y * 2654435761) ^ (z * 805459861)) & mask
+
+
+@numba.njit(parallel=True, **_JIT)
+def _forward(
+    table: F32, points: F32, resolutions: I32, offsets: I32, dense: Any, mask: int, out: F32
+) -> None:  # pragma: no cover - compiled
+    channels = table.shape[1]
+    for level in numba.prange(len(resolutions)):
+        resolution, offset = np.int64(resolutions[level]), np.int64(offsets[level])
+        last = resolution - 1
+        for n in range(points.shape[0]):
+            px = min(max(points[n, 0], np.float32(0)), np.float32(1)) * np.float32(resolution)
+            py = min(max(points[n, 1], np.float32(0)), np.float32(1)) * np.float32(resolution)
+            pz = min(max(points[n, 2], np.float32(0)), np.float32(1)) * np.float32(resolution)
+            x, y, z = min(np.int64(px), last), min(np.int64(py), last), min(np.int64(pz), last)
+            fx, fy, fz = px - np.float32(x), py - np.float32(y), pz - np.float32(z)
+            for c in range(channels):
+                out[n, level, c] = np.float32(0)
+            for corner in range(8):
+                i, j, k = corner & 1, (corner >> 1) & 1, corner >> 2
+                weight = (fx if i else np.float32(1) - fx) * (fy if j else np.float32(1) - fy)
+                weight *= fz if k else np.float32(1) - fz
+                row = offset + _row(x + i, y + j, z + k, resolution, dense[level], mask)
+                for c in range(channels):
+                    out[n, level, c] += weight * table[row, c]
+
+
+@numba.njit(parallel=True, **_JIT)
+def _backward(
+    table: F32,
+    points: F32,
+    resolutions: I32,
+    offsets: I32,
+    dense: Any,
+    mask: int,
+    grad: F32,
+    to_table: F32,
+    to_points: F32,
+) -> None:  # pragma: no cover - compiled
+    channels = table.shape[1]
+    for level in numba.prange(len(resolutions)):
+        resolution, offset = np.int64(resolutions[level]), np.int64(offsets[level])
+        last = resolution - 1
+        scale = np.float32(resolution)
+        for n in range(points.shape[0]):
+            px = min(max(points[n, 0], np.float32(0)), np.float32(1)) * scale
+            py = min(max(points[n, 1], np.float32(0)), np.float32(1)) * scale
+            pz = min(max(points[n, 2], np.float32(0)), np.float32(1)) * scale
+            x, y, z = min(np.int64(px), last), min(np.int64(py), last), min(np.int64(pz), last)
+            fx, fy, fz = px - np.float32(x), py - np.float32(y), pz - np.float32(z)
+            gx, gy, gz = np.float32(0), np.float32(0), np.float32(0)
+            for corner in range(8):
+                i, j, k = corner & 1, (corner >> 1) & 1, corner >> 2
+                wx = fx if i else np.float32(1) - fx
+                wy = fy if j else np.float32(1) - fy
+                wz = fz if k else np.float32(1) - fz
+                row = offset + _row(x + i, y + j, z + k, resolution, dense[level], mask)
+                weight, value = wx * wy * wz, np.float32(0)
+                for c in range(channels):
+                    slope = grad[n, level, c]
+                    to_table[row, c] += weight * slope
+                    value += slope * table[row, c]
+                gx += value * wy * wz if i else -value * wy * wz
+                gy += value * wx * wz if j else -value * wx * wz
+                gz += value * wx * wy if k else -value * wx * wy
+            to_points[level, n, 0] = gx * scale
+            to_points[level, n, 1] = gy * scale
+            to_points[level, n, 2] = gz * scale
+
+
+class _Read(torch.autograd.Function):
+    """Both loops as one differentiable operation."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, table: Tensor, points: Tensor, shape: GridShape) -> Tensor:
+        """Look up."""
+        ctx.save_for_backward(table, points)
+        ctx.shape = shape  # type: ignore[attr-defined]
+        out = torch.empty(len(points), shape.levels, table.shape[1])
+        where = (shape.resolutions, shape.offsets, shape.dense, (1 << shape.log2_rows) - 1)
+        _forward(table.detach().numpy(), points.detach().numpy(), *where, out.numpy())
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor | None, None]:
+        """Return the gradients of table and points."""
+        table, points = ctx.saved_tensors
+        shape: GridShape = ctx.shape
+        to_table = torch.zeros_like(table)
+        to_points = torch.empty(shape.levels, len(points), 3)
+        where = (shape.resolutions, shape.offsets, shape.dense, (1 << shape.log2_rows) - 1)
+        arrays = (grads[0].contiguous().numpy(), to_table.numpy(), to_points.numpy())
+        _backward(table.detach().numpy(), points.detach().numpy(), *where, *arrays)
+        if not ctx.needs_input_grad[1]:
+            return to_table, None, None
+        held = (points >= 0) & (points <= 1)
+        return to_table, to_points.sum(0) * held, None
+
+
+class NumbaLookup:
+    """`Lookup` by compiled loops; tensors must be on the CPU."""
+
+    name = "numba"
+
+    def __call__(self, table: Tensor, points: Tensor, shape: GridShape) -> Tensor:
+        """Look points up; see `Lookup`."""
+        found: Tensor = _Read.apply(table.contiguous(), points.contiguous(), shape)  # type: ignore[no-untyped-call]
+        return found

@@ -1,0 +1,69 @@
+"""From what a person typed to a job, refused at once if it could never be done."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from renderer.fitter.jobs import Job
+from renderer.fitter.presets import preset_of
+from streamer.errors import ConfigError, TakeError
+from streamer.takes.reader import open_take
+
+
+def values_from(pairs: Sequence[str]) -> dict[str, Any]:
+    """Return `key=value` pairs as a mapping; values are JSON where they can be read as such, else text.
+
+    Raises:
+        ConfigError: no `=`.
+    """
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals:
+            raise ConfigError(f"'{pair}' is not KEY=VALUE")
+        try:
+            found[key] = json.loads(text)
+        except ValueError:
+            found[key] = text
+    return found
+
+
+def job_for(
+    take: Path,
+    *,
+    preset: str,
+    overrides: Mapping[str, Any],
+    frames: tuple[int | None, int | None] = (None, None),
+    hold_out: Sequence[str] = (),
+    mesh_channel: str = "mesh",
+    priority: int = 0,
+) -> Job:
+    """Return a job for a take that can be read and has pictures of two cameras or more.
+
+    Args:
+        take: its folder.
+        preset: name of the recipe, or `auto`.
+        overrides: values of the recipe, by dotted name.
+        frames: first and one after the last.
+        hold_out: cameras not to train on, by id or serial.
+        mesh_channel: `mesh` or `truth`.
+        priority: greater comes first.
+
+    Raises:
+        ConfigError: no such preset or value.
+        TakeError: the take cannot be read, or cannot be fitted.
+    """
+    recipe = preset_of("preview" if preset == "auto" else preset, overrides)
+    with open_take(take) as opened:
+        known = {name for camera in opened.calibration.cameras for name in (camera.id, camera.serial)}
+        unknown = sorted(set(hold_out) - known)
+        if unknown:
+            raise TakeError(f"cannot hold out '{unknown[0]}': {take} has {', '.join(opened.calibration.ids)}")
+        held = {c.id for c in opened.calibration.cameras if c.id in hold_out or c.serial in hold_out}
+        left = [name for name in opened.cameras if name not in held]
+        if len(left) < 2:
+            raise TakeError(f"{take} has pictures of {len(left)} cameras to train on; a field needs two or more")
+        if recipe.prior and not len(opened.meshes(mesh_channel)) and not len(opened.meshes("truth")):
+            raise TakeError(f"{take} has no meshes; run mien reprocess first, or add it with --no-prior")
+    return Job(0, str(take.resolve()), preset, dict(overrides), frames, tuple(hold_out), mesh_channel, priority)

@@ -1,0 +1,71 @@
+"""How good a fit is: pictures against those of cameras that it did not learn from."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from renderer.fitter.fit import Fit
+from renderer.fitter.metrics import psnr, ssim
+from renderer.fitter.render import render_view
+from streamer.progress import Report
+from streamer.types import U8, Camera
+
+INSTANTS = 15
+"""Evenly spaced instants that an evaluation looks at, NeRSemble's number."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Means over pictures."""
+
+    psnr_db: float
+    """Peak signal-to-noise ratio, dB."""
+    ssim: float
+    """Structural similarity."""
+    per_camera: Mapping[str, float]
+    """Camera id to PSNR, dB."""
+    held_out: bool
+    """Whether the pictures are of cameras that were not trained on."""
+    pictures: int
+    """How many there were."""
+
+
+def evaluation_pictures(fit: Fit, instants: int = INSTANTS) -> tuple[list[tuple[int, Camera, U8]], bool]:
+    """Return time step, camera and truth of the pictures to compare with, and whether they were held out.
+
+    Held-out pictures if the take has any; else the first training camera's, which says how well the fit remembers.
+    """
+    footage = fit.footage
+    steps = np.unique(np.linspace(0, footage.steps - 1, min(instants, footage.steps)).astype(int)).tolist()
+    held = [
+        (step, camera, footage.held_out_pictures[step, camera.id])
+        for step in steps
+        for camera in footage.held_out
+        if (step, camera.id) in footage.held_out_pictures
+    ]
+    if held:
+        return held, True
+    own = [(step, footage.cameras[0], footage.picture(step, 0)) for step in steps]
+    return [(step, camera, picture) for step, camera, picture in own if picture is not None], False
+
+
+def evaluate(fit: Fit, instants: int = INSTANTS, report: Report = lambda done, total: None) -> Scores | None:
+    """Compare; None where there is nothing to compare with.
+
+    Args:
+        fit: the field.
+        instants: evenly spaced instants.
+        report: progress.
+    """
+    chosen, held_out = evaluation_pictures(fit, instants)
+    found: dict[str, list[tuple[float, float]]] = {}
+    for done, (step, camera, truth) in enumerate(chosen):
+        rgb = render_view(fit, camera, step).rgb
+        found.setdefault(camera.id, []).append((psnr(rgb, truth), ssim(rgb, truth)))
+        report(done + 1, len(chosen))
+    if not found:
+        return None
+    every = np.array([pair for pairs in found.values() for pair in pairs])
+    per_camera = {name: float(np.mean([pair[0] for pair in pairs])) for name, pairs in found.items()}
+    return Scores(float(every[:, 0].mean()), float(every[:, 1].mean()), per_camera, held_out, len(every))

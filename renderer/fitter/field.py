@@ -1,0 +1,155 @@
+"""The radiance field: deformation, ensemble, density, colour, and what lies behind the box.
+
+Müller et al. (SIGGRAPH 2022) for the canonical field, Kirschstein et al. (SIGGRAPH 2023) for motion. Inside, points are
+in units of the scene's box, [0, 1] each; densities are per metre.
+"""
+
+import itertools
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from renderer.fitter.deformation import Deformation
+from renderer.fitter.encoders.base import Lookup
+from renderer.fitter.ensemble import HashEnsemble
+from renderer.fitter.presets import FieldShape
+
+GEOMETRY = 15
+"""Values that the density network hands to the colour network."""
+LOG_UNIT = math.log(9.0)
+"""Density of an untrained field is exp of this per metre: 1 in the published scene units (9 to a metre)."""
+BACKGROUND_BANDS = 2
+
+
+@dataclass(frozen=True)
+class Opening:
+    """How far coarse-to-fine has come."""
+
+    bands: float
+    """Bands of the deformation's encoding that are open."""
+    tables: float
+    """Tables of the ensemble that take part."""
+
+
+@dataclass(frozen=True)
+class FieldPrior:
+    """What the take's meshes know before the first step; see `renderer.fitter.prior`."""
+
+    motion: Tensor
+    """(T, 3, Z, Y, X) where to move a point at an instant to reach the canonical head, box units."""
+    log_density: Tensor
+    """(1, 1, Z, Y, X) added to the logarithm of the canonical density."""
+
+
+def _sample(volume: Tensor, points: Tensor) -> Tensor:
+    """Read a (1, C, Z, Y, X) volume over the unit cube at (n, 3) points: (n, C), zero outside."""
+    place = (2 * points - 1)[None, None, None]
+    found = functional.grid_sample(volume, place, mode="bilinear", padding_mode="zeros", align_corners=False)
+    return found[0, :, 0, 0].T
+
+
+def _layers(inputs: int, hidden: int, depth: int, outputs: int) -> nn.Sequential:
+    widths = [inputs] + [hidden] * depth
+    steps: list[nn.Module] = []
+    for a, b in itertools.pairwise(widths):
+        steps += [nn.Linear(a, b), nn.ReLU()]
+    return nn.Sequential(*steps, nn.Linear(widths[-1], outputs))
+
+
+class RadianceField(nn.Module):
+    """One take as a field.
+
+    Args:
+        shape: sizes.
+        time_steps: instants of the take.
+        lookup: how tables are read.
+        prior: what the meshes know, or None.
+        published: keep the published errors (docs/fitter.md).
+        box_m: edge of the box, metres; the published motion is in scene units and needs it.
+    """
+
+    def __init__(
+        self,
+        shape: FieldShape,
+        time_steps: int,
+        lookup: Lookup,
+        prior: FieldPrior | None,
+        *,
+        published: bool,
+        box_m: float,
+    ) -> None:
+        """Draw all weights from torch's generator."""
+        super().__init__()
+        self.shape, self.published, self.box_m = shape, published, box_m
+        self.ensemble = HashEnsemble(shape.grid, shape.tables, time_steps, lookup, published=published)
+        self.deformation = (
+            Deformation(time_steps, shape.deform_layers, shape.deform_width, shape.deform_bands, shape.deform_code)
+            if shape.deform_layers
+            else None
+        )
+        self.base = _layers(shape.grid.width, shape.hidden, 1, 1 + GEOMETRY)
+        self.tint = _layers(3 + GEOMETRY, shape.hidden, shape.colour_layers, 3)
+        behind = 6 * (1 + 2 * BACKGROUND_BANDS)
+        self.behind = _layers(behind, 32, 2, 3) if shape.background else None
+        self.prior = prior
+
+    def canonical(self, points: Tensor, steps: list[int], counts: list[int], opening: Opening) -> Tensor:
+        """Move (n, 3) points, sorted by time step, into the canonical head; box units."""
+        moved = points
+        if self.prior is not None:
+            parts = zip(steps, torch.split(points, counts), strict=True)
+            shift = torch.cat([_sample(self.prior.motion[step][None].float(), part) for step, part in parts])
+            moved = points + shift
+        if self.deformation is None:
+            return moved
+        bent: Tensor = self.deformation(moved, steps, counts, opening.bands)
+        if self.published:
+            return moved + (bent - moved) / (9.0 * self.box_m)
+        return bent
+
+    def density(
+        self, points: Tensor, steps: list[int], counts: list[int], opening: Opening
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the density at points.
+
+        Args:
+            points: (n, 3) in the unit cube, sorted by time step.
+            steps: time steps, in the order of the points.
+            counts: points of each.
+            opening: how far coarse-to-fine has come.
+
+        Returns:
+            (n,) density per metre, (n, GEOMETRY) what colour is made of, and (n, 3) the canonical points.
+        """
+        place = self.canonical(points, steps, counts, opening)
+        read = self.ensemble(place, steps, counts, opening.tables)
+        out = self.base(read)
+        log = out[:, 0] + LOG_UNIT
+        if self.prior is not None:
+            log = log + _sample(self.prior.log_density, place)[:, 0]
+        inside = ((place >= 0) & (place <= 1)).all(-1)
+        return torch.exp(log.clamp(-15.0, 15.0)) * inside, out[:, 1:], place
+
+    def colour(self, geometry: Tensor, directions: Tensor) -> Tensor:
+        """Return (n, 3) colours in 0..1 from (n, GEOMETRY) and (n, 3) unit directions."""
+        return torch.sigmoid(self.tint(torch.cat([(directions + 1) / 2, geometry], 1)))
+
+    def background(self, origins: Tensor, directions: Tensor) -> Tensor:
+        """Return the (r, 3) colours behind the box: white, or learned of the ray.
+
+        It depends smoothly on where the camera stands (seen from the box) and on the direction, and not on time:
+        enough for a studio's sweep and its light, too little to paint a head.
+
+        Args:
+            origins: (r, 3) box units, from the centre of the box.
+            directions: (r, 3) unit vectors.
+        """
+        if self.behind is None:
+            return torch.ones_like(directions)
+        stand = functional.normalize(origins, dim=1)
+        ray = torch.cat([stand, directions], 1)
+        waves = [ray] + [wave(2.0**band * ray) for band in range(BACKGROUND_BANDS) for wave in (torch.sin, torch.cos)]
+        return torch.sigmoid(self.behind(torch.cat(waves, 1)))

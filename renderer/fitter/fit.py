@@ -1,0 +1,173 @@
+"""One fit: the field, its optimiser and the step that improves it. Nothing here touches the disk."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from renderer.fitter import losses
+from renderer.fitter.batch import Batch, Sampler
+from renderer.fitter.box import Box, box_of_cameras
+from renderer.fitter.compositing import per_ray, weights_of
+from renderer.fitter.encoders.base import choose_lookup
+from renderer.fitter.field import Opening, RadianceField
+from renderer.fitter.footage import Footage
+from renderer.fitter.marching import Samples, march
+from renderer.fitter.occupancy import EVERY, Occupancy
+from renderer.fitter.presets import Preset
+from renderer.fitter.prior import build_prior
+from renderer.fitter.rays import lenses_of
+from renderer.fitter.schedules import decayed, ramp
+from streamer.errors import FitError
+from streamer.progress import Report
+from streamer.types import Calibration
+
+FIRST_RAYS = 128
+VISIBLE = 1e-4
+"""Samples with less weight in their pixel get no colour."""
+DEPTH_TOLERANCE_M = (0.1, 0.004)
+"""Tolerance of the depth losses at the start and at the end; a registered mesh is good to a few millimetres."""
+PUBLISHED_TOLERANCE_M = (0.1, 0.0011)
+
+
+class DivergedError(FitError):
+    """The loss is not finite; a lower learning rate may help."""
+
+
+class Fit:
+    """A radiance field in the making.
+
+    Args:
+        footage: what it learns from.
+        preset: how.
+        device: where.
+        report: progress of the preparations.
+
+    Raises:
+        TakeError: nothing to learn from.
+        CalibrationError: cameras that do not look at one point.
+    """
+
+    def __init__(
+        self, footage: Footage, preset: Preset, device: torch.device, report: Report = lambda done, total: None
+    ) -> None:
+        """Prepare; two fits with the same arguments are equal."""
+        self.footage, self.preset, self.device = footage, preset, device
+        self.step = 0
+        self.rays = FIRST_RAYS
+        """Rays of the next step: as many as make the preset's number of samples."""
+        self.rate_scale = 1.0
+        """Learning rates are multiplied by this; lowered after a loss that was not finite."""
+        calibration = Calibration(footage.cameras)
+        self.box: Box = box_of_cameras(calibration)
+        self.prior = build_prior(footage, self.box, device, report) if preset.prior else None
+        torch.manual_seed(preset.seed)
+        self.rng = np.random.default_rng(preset.seed)
+        lookup = choose_lookup(preset.encoder, device)
+        volumes = self.prior.field if self.prior else None
+        self.field = RadianceField(
+            preset.shape, footage.steps, lookup, volumes, published=preset.published, box_m=self.box.size
+        ).to(device)
+        self.occupancy = Occupancy(self.box, preset.occupancy, calibration, device)
+        self._sampler = Sampler(footage, self.box, lenses_of(footage.cameras, self.box, device), self.prior)
+        self.optimiser = torch.optim.Adam(self._groups(), eps=1e-15, fused=True)
+
+    def _groups(self) -> list[dict[str, Any]]:
+        field, rates = self.field, self.preset.schedule
+        codes = [field.ensemble.codes] + ([field.deformation.codes] if field.deformation else [])
+        motion = [p for n, p in field.named_parameters() if n.startswith("deformation.") and not n.endswith("codes")]
+        taken = {id(p) for p in codes + motion}
+        rest = [p for p in field.parameters() if id(p) not in taken]
+        groups: list[dict[str, Any]] = [
+            {"params": rest, "base": rates.rate_fields, "factor": rates.decay_fields},
+            {"params": codes, "base": rates.rate_codes, "factor": rates.decay_fields},
+            {"params": motion, "base": rates.rate_deform, "factor": rates.decay_deform},
+        ]
+        return [group for group in groups if group["params"]]
+
+    def opening(self) -> Opening:
+        """How far coarse-to-fine has come at the present step; all open when the fit is done."""
+        schedule, shape, part = self.preset.schedule, self.preset.shape, self.step / self.preset.steps
+        bands = ramp(part, *schedule.deform_opens, 0.0, float(shape.deform_bands))
+        return Opening(bands, ramp(part, *schedule.ensemble_opens, 1.0, float(shape.tables)))
+
+    def step_m(self) -> float:
+        """Distance of samples at the present step, metres."""
+        widest, until = self.preset.schedule.strides
+        return self.preset.step_mm / 1000 * ramp(self.step / self.preset.steps, 0.0, until, widest, 1.0)
+
+    def advance(self) -> Mapping[str, float]:
+        """Make one step.
+
+        Returns:
+            The losses by name, `loss` the sum.
+
+        Raises:
+            DivergedError: the loss is not finite; the field is as it was before the step.
+        """
+        opening = self.opening()
+        if self.step % EVERY == 0:
+            self.occupancy.refresh(
+                self.step,
+                lambda points, steps, counts: self.field.density(points, steps, counts, opening)[0],
+                self.footage.steps,
+                self.rng,
+            )
+        batch = self._sampler.draw(self.rays, self.preset.time_steps, self.rng)
+        terms = self._terms(batch, opening)
+        total = torch.stack(list(terms.values())).sum()
+        values = {name: float(value.detach()) for name, value in terms.items()}
+        if not all(map(math.isfinite, values.values())):
+            names = ", ".join(name for name, value in values.items() if not math.isfinite(value))
+            raise DivergedError(f"the loss is not finite at step {self.step} ({names})")
+        schedule = self.preset.schedule
+        for group in self.optimiser.param_groups:
+            rate = decayed(group["base"], group["factor"], self.step, schedule.decay_every * self.preset.steps)
+            group["lr"] = rate * self.rate_scale
+        self.optimiser.zero_grad(set_to_none=True)
+        total.backward()  # type: ignore[no-untyped-call]
+        self.optimiser.step()
+        self.step += 1
+        return {"loss": sum(values.values()), **values}
+
+    def _samples(self, batch: Batch) -> Samples:
+        """March, and learn how many rays the next step can have; growth is gradual, so that no step is huge."""
+        jitter = torch.from_numpy(self.rng.random(len(batch.origins), np.float32)).to(self.device)
+        box_m = self.box.size
+        samples = march(batch.origins, batch.directions, self.occupancy.occupied, self.step_m(), box_m, jitter)
+        wanted = round(len(batch.origins) * self.preset.samples / max(len(samples.ray), 1))
+        self.rays = min(max(wanted, FIRST_RAYS), 2 * self.rays, self.preset.rays)
+        return samples
+
+    def _terms(self, batch: Batch, opening: Opening) -> dict[str, Tensor]:
+        preset, weight = self.preset, self.preset.losses
+        step_m = self.step_m()
+        samples = self._samples(batch)
+        counts = [int(part.sum()) for part in torch.split(samples.counts, batch.counts)]
+        density, geometry, _ = self.field.density(samples.points, batch.steps, counts, opening)
+        weights = weights_of(density, samples, step_m)
+        accumulation = per_ray(weights, samples)
+        seen = (weights.detach() > VISIBLE).nonzero()[:, 0]
+        tint = self.field.colour(geometry[seen], batch.directions[samples.ray[seen]])
+        front = torch.zeros_like(batch.colour).index_add(0, samples.ray[seen], weights[seen, None] * tint)
+        behind = self.field.background(batch.origins - 0.5, batch.directions)
+        colour = front + (1 - accumulation)[:, None] * behind
+        chosen = batch.high > 0 if preset.published else torch.ones_like(batch.high)
+        part = self.step / preset.steps
+        ends = PUBLISHED_TOLERANCE_M if preset.published else DEPTH_TOLERANCE_M
+        tolerance = ramp(part, 0.0, preset.schedule.depth_closes, *ends)
+        terms = {
+            "colour": losses.colour_loss(colour, batch.colour, chosen),
+            "mask": weight.mask * losses.mask_loss(accumulation, batch.low, batch.high),
+            "air": weight.air * losses.air_loss(density, step_m),
+            "distortion": weight.distortion * losses.distortion_loss(weights, samples, step_m),
+        }
+        if self.prior is not None:
+            near = losses.near_loss(weights, samples, batch.distance, tolerance, published=preset.published)
+            terms["empty"] = weight.empty * losses.empty_loss(weights, samples, batch.distance, tolerance)
+            terms["near"] = weight.near * near
+            terms["depth"] = weight.depth * losses.depth_loss(weights, samples, batch.distance)
+        return terms

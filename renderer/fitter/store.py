@@ -1,0 +1,289 @@
+"""The queue's table: one SQLite file, many processes, every change atomic and written down.
+
+WAL mode lets lists be read while a worker writes. A job is held by a lease: who holds it shows the lease's token with
+every write, and a lapsed lease gives the job back.
+"""
+
+import dataclasses
+import json
+import secrets
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+from renderer.fitter.jobs import FOLLOWS, HELD, Job, State, Verdict, after_failure
+from streamer.errors import FitError
+
+SCHEMA = 1
+BUSY_S = 30.0
+_JSON = ("overrides", "frames", "hold_out", "tries")
+_COLUMNS = tuple(field.name for field in dataclasses.fields(Job))
+_TABLES = f"""
+CREATE TABLE IF NOT EXISTS jobs (id INTEGER PRIMARY KEY AUTOINCREMENT, {", ".join(_COLUMNS[1:])});
+CREATE INDEX IF NOT EXISTS jobs_by_state ON jobs (state, priority DESC, id);
+CREATE TABLE IF NOT EXISTS events (job INTEGER, time_s REAL, was TEXT, is_now TEXT, actor TEXT, reason TEXT);
+CREATE INDEX IF NOT EXISTS events_by_job ON events (job);
+"""
+
+
+class Store:
+    """An open queue. Use one per thread.
+
+    Args:
+        path: the SQLite file; made if needed.
+
+    Raises:
+        FitError: it is no queue, of another version, or cannot be opened.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open or make the file."""
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)
+            self._db.row_factory = sqlite3.Row
+            version = int(self._db.execute("PRAGMA user_version").fetchone()[0])
+            if version not in (0, SCHEMA):
+                self._db.close()
+                raise FitError(f"the queue {path} has schema {version}, this version reads {SCHEMA}; move it away")
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=FULL")
+            if version == 0:
+                self._db.executescript(_TABLES)
+                self._db.execute(f"PRAGMA user_version={SCHEMA}")
+        except (sqlite3.Error, OSError) as error:
+            raise FitError(f"cannot open the queue {path}: {error}") from error
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    def __enter__(self) -> Self:
+        """Return the store."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the file."""
+        self.close()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+    def add(self, job: Job, now_s: float) -> int:
+        """Append a job; its id and times are made here. Returns the id."""
+        values = _row(dataclasses.replace(job, state="queued", created_s=now_s))
+        del values["id"]
+        with self._writing():
+            marks = ", ".join("?" * len(values))
+            cursor = self._db.execute(
+                f"INSERT INTO jobs ({', '.join(values)}) VALUES ({marks})",
+                tuple(values.values()),
+            )
+            number = int(cursor.lastrowid or 0)
+            self._note(number, now_s, "", "queued", "user", "added")
+        return number
+
+    def get(self, number: int) -> Job:
+        """Return a job.
+
+        Raises:
+            FitError: there is none of this number.
+        """
+        row = self._db.execute("SELECT * FROM jobs WHERE id = ?", (number,)).fetchone()
+        if row is None:
+            raise FitError(f"there is no job {number}; mien fit list shows those there are")
+        return _job(row)
+
+    def jobs(self) -> list[Job]:
+        """Return all jobs: held ones first, then by what comes next, then the ended, newest first."""
+        rows = self._db.execute(
+            "SELECT * FROM jobs ORDER BY CASE WHEN state IN ('running', 'pause-requested', 'cancel-requested') THEN 0 "
+            "WHEN state IN ('queued', 'retry-wait', 'paused') THEN 1 ELSE 2 END, priority DESC, "
+            "CASE WHEN state IN ('done', 'failed', 'cancelled') THEN -id ELSE id END"
+        )
+        return [_job(row) for row in rows]
+
+    def events(self, number: int) -> list[Mapping[str, Any]]:
+        """Return what happened to a job: `time_s`, `was`, `is_now`, `actor`, `reason`, oldest first."""
+        rows = self._db.execute(
+            "SELECT time_s, was, is_now, actor, reason FROM events WHERE job = ? ORDER BY rowid", (number,)
+        )
+        return [dict(row) for row in rows]
+
+    def ask(self, number: int, wish: State, now_s: float) -> Job:
+        """Do what a person asks: `paused`, `queued` (resume, retry) or `cancelled`; a held job is asked to.
+
+        Returns:
+            The job as it is then.
+
+        Raises:
+            FitError: the job's state does not allow it.
+        """
+        with self._writing():
+            job = self.get(number)
+            target: State = wish
+            if job.state in HELD and wish in ("paused", "cancelled"):
+                target = "pause-requested" if wish == "paused" else "cancel-requested"
+            if job.state == "pause-requested" and wish == "queued":
+                target = "running"
+            if job.state == target:
+                return job
+            if target not in FOLLOWS[job.state] or (job.state in HELD and target == "queued"):
+                verb = {"paused": "paused", "queued": "queued again", "cancelled": "cancelled"}.get(wish, wish)
+                raise FitError(f"job {number} is {job.state} and cannot be {verb}")
+            changes: dict[str, Any] = {"state": target}
+            if target == "queued":
+                changes |= {"tries": {}, "not_before_s": 0.0, "message": ""}
+            self._change(job, changes, now_s, "user", "asked for")
+            return self.get(number)
+
+    def lease(self, owner: str, now_s: float, lease_s: float) -> Job | None:
+        """Take the next job, or None when there is none: by priority, then by age. Lapsed leases come back first."""
+        with self._writing():
+            self._reclaim(now_s)
+            row = self._db.execute(
+                "SELECT * FROM jobs WHERE state = 'queued' OR (state = 'retry-wait' AND not_before_s <= ?) "
+                "ORDER BY priority DESC, id LIMIT 1",
+                (now_s,),
+            ).fetchone()
+            if row is None:
+                return None
+            job = _job(row)
+            held = {"owner": owner, "token": secrets.token_hex(8), "lease_until_s": now_s + lease_s, "state": "running"}
+            self._change(job, held, now_s, owner, "leased")
+            return self.get(job.id)
+
+    def waiting_until_s(self) -> float | None:
+        """Return when the next waiting job may be tried, Unix time; None when none is queued or waits."""
+        row = self._db.execute(
+            "SELECT MIN(CASE WHEN state = 'queued' THEN 0 ELSE not_before_s END) FROM jobs "
+            "WHERE state IN ('queued', 'retry-wait')"
+        ).fetchone()
+        return None if row[0] is None else float(row[0])
+
+    def give_back(self, owners: frozenset[str], now_s: float) -> int:
+        """Take jobs from workers that are known to be dead, without waiting for their leases; returns how many."""
+        with self._writing():
+            rows = self._db.execute(f"SELECT * FROM jobs WHERE state IN ({_marks(HELD)})", tuple(HELD)).fetchall()
+            lost = [job for job in map(_job, rows) if job.owner in owners]
+            for job in lost:
+                self._lose(job, now_s)
+        return len(lost)
+
+    def held(self) -> list[Job]:
+        """Return the jobs that workers hold."""
+        rows = self._db.execute(f"SELECT * FROM jobs WHERE state IN ({_marks(HELD)})", tuple(HELD))
+        return [_job(row) for row in rows]
+
+    def renew(self, job: Job, now_s: float, lease_s: float, told: Mapping[str, Any]) -> State | None:
+        """Show the token, tell how far the run is, and learn what is wanted.
+
+        Args:
+            job: as leased.
+            now_s: Unix time.
+            lease_s: from now.
+            told: columns of progress: `step`, `steps`, `phase`, `loss`, `psnr_db`, `seconds`, `eta_s`.
+
+        Returns:
+            The state, or None when the job is no longer ours: stop and write nothing.
+        """
+        columns = {**told, "lease_until_s": now_s + lease_s}
+        names = ", ".join(f"{name} = ?" for name in columns)
+        with self._writing():
+            cursor = self._db.execute(
+                f"UPDATE jobs SET {names} WHERE id = ? AND token = ? AND state IN ({_marks(HELD)})",
+                (*columns.values(), job.id, job.token, *HELD),
+            )
+            return self.get(job.id).state if cursor.rowcount else None
+
+    def end(self, job: Job, state: State, now_s: float, told: Mapping[str, Any]) -> bool:
+        """End a run as `done`, `paused`, `cancelled` or `queued` (another worker may go on).
+
+        Returns:
+            False when the job is no longer ours: nothing was changed.
+        """
+        with self._writing():
+            found = self.get(job.id)
+            if found.token != job.token or found.state not in HELD:
+                return False
+            if found.state == "cancel-requested" and state in ("paused", "queued"):
+                state = "cancelled"
+            if found.state == "running" and state == "paused":
+                state = "queued"
+            if found.state == "running" and state == "cancelled":
+                state = "queued"
+            self._change(found, {**told, "state": state, "owner": "", "token": ""}, now_s, job.owner, "run ended")
+        return True
+
+    def fail(self, job: Job, verdict: Verdict, now_s: float) -> bool:
+        """End a run badly. Returns False when the job is no longer ours."""
+        with self._writing():
+            found = self.get(job.id)
+            if found.token != job.token or found.state not in HELD:
+                return False
+            self._settle(found, verdict, now_s, job.owner)
+        return True
+
+    def _reclaim(self, now_s: float) -> None:
+        rows = self._db.execute(
+            f"SELECT * FROM jobs WHERE state IN ({_marks(HELD)}) AND lease_until_s < ?", (*HELD, now_s)
+        ).fetchall()
+        for row in rows:
+            self._lose(_job(row), now_s)
+
+    def _lose(self, job: Job, now_s: float) -> None:
+        self._settle(job, after_failure(job, "lost", "", now_s, 0), now_s, "queue")
+
+    def _settle(self, job: Job, verdict: Verdict, now_s: float, actor: str) -> None:
+        state: State = verdict.state
+        if job.state == "cancel-requested":
+            state = "cancelled"
+        elif job.state == "pause-requested" and state == "retry-wait":
+            state = "paused"
+        changes = {
+            "state": state,
+            "tries": verdict.tries,
+            "not_before_s": verdict.not_before_s,
+            "overrides": verdict.overrides,
+            "rate_scale": verdict.rate_scale,
+            "message": verdict.message,
+            "owner": "",
+            "token": "",
+        }
+        self._change(job, changes, now_s, actor, verdict.message)
+
+    def _change(self, job: Job, changes: Mapping[str, Any], now_s: float, actor: str, reason: str) -> None:
+        state = changes["state"]
+        if state != job.state and state not in FOLLOWS[job.state]:
+            raise FitError(f"job {job.id} cannot go from {job.state} to {state}")
+        columns = {name: json.dumps(value) if name in _JSON else value for name, value in changes.items()}
+        names = ", ".join(f"{name} = ?" for name in columns)
+        self._db.execute(f"UPDATE jobs SET {names} WHERE id = ?", (*columns.values(), job.id))
+        self._note(job.id, now_s, job.state, state, actor, reason)
+
+    def _note(self, number: int, now_s: float, was: str, is_now: str, actor: str, reason: str) -> None:
+        self._db.execute("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?)", (number, now_s, was, is_now, actor, reason))
+
+
+def _marks(states: frozenset[State]) -> str:
+    return ", ".join("?" * len(states))
+
+
+def _row(job: Job) -> dict[str, Any]:
+    row = {name: getattr(job, name) for name in _COLUMNS}
+    return {name: json.dumps(value) if name in _JSON else value for name, value in row.items()}
+
+
+def _job(row: sqlite3.Row) -> Job:
+    values = {name: json.loads(row[name]) if name in _JSON else row[name] for name in _COLUMNS}
+    begin, end = values["frames"]
+    return Job(**{**values, "frames": (begin, end), "hold_out": tuple(values["hold_out"])})

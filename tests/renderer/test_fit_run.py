@@ -1,0 +1,136 @@
+"""Whole fits, tiny ones: they learn, they resume bit for bit, they refuse what is not theirs."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from renderer.fitter import checkpoint
+from renderer.fitter.evaluate import evaluate
+from renderer.fitter.fit import DivergedError, Fit
+from renderer.fitter.presets import PRESETS, preset_for_memory, preset_of
+from renderer.fitter.render import render_view
+from streamer.errors import CalibrationError, ConfigError, FitError, TakeError
+from tests.renderer.fit_makers import footage
+
+CPU = torch.device("cpu")
+QUICK = {
+    "steps": 60, "samples": 4096, "rays": 512, "step_mm": 12.0, "occupancy": 12,
+    "shape.grid.finest": 32, "shape.grid.log2_rows": 11, "shape.tables": 2,
+}  # fmt: skip
+
+
+def fit_of(**values: Any) -> Fit:
+    torch.set_num_threads(1)
+    return Fit(footage(), preset_of("ci", {**QUICK, **values}), CPU)
+
+
+@pytest.mark.timeout(300)
+def test_a_fit_learns_and_is_seen_from_a_camera_it_never_saw() -> None:
+    fit = fit_of(steps=110)
+    before = evaluate(fit, 2)
+    while fit.step < fit.preset.steps:
+        fit.advance()
+    after = evaluate(fit, 2)
+    assert before is not None and after is not None and after.held_out
+    assert after.psnr_db > before.psnr_db + 6, (before, after)
+    view = render_view(fit, fit.footage.held_out[0], 0)
+    middle = view.opacity[14:18, 14:18]
+    assert middle.min() > 0.8 and view.opacity[0, 0] < 0.5, "a ball before a wall"
+    assert view.depth[16, 16] == pytest.approx(1.03 - 0.12, abs=0.06)
+
+
+@pytest.mark.parametrize("prior", [True, False])
+def test_a_resumed_fit_goes_on_bit_for_bit(tmp_path: Path, prior: bool) -> None:
+    whole = fit_of(prior=prior)
+    losses = [whole.advance()["loss"] for _ in range(24)]
+    first = fit_of(prior=prior)
+    for _ in range(13):
+        first.advance()
+    path = checkpoint.save(first, tmp_path)
+    second = fit_of(prior=prior)
+    checkpoint.load(second, path)
+    assert [second.advance()["loss"] for _ in range(11)] == losses[13:]
+    for a, b in zip(whole.field.parameters(), second.field.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_checkpoints_are_whole_few_and_particular(tmp_path: Path) -> None:
+    fit = fit_of()
+    for _ in range(3):
+        fit.advance()
+        checkpoint.save(fit, tmp_path)
+    assert [path.name for path in checkpoint.checkpoints(tmp_path)] == [
+        "checkpoint-00000002.safetensors", "checkpoint-00000003.safetensors",
+    ]  # fmt: skip
+    newest = checkpoint.checkpoints(tmp_path)[-1]
+    with pytest.raises(FitError, match="another take or preset"):
+        checkpoint.load(fit_of(steps=61), newest)
+    data = newest.read_bytes()
+    torn = tmp_path / "torn.safetensors"
+    for length in (0, 7, 100, len(data) // 2, len(data) - 1):
+        torn.write_bytes(data[:length])
+        with pytest.raises(FitError, match="damaged"):
+            checkpoint.load(fit, torn)
+    assert fit.step == 3
+
+
+def test_a_loss_that_is_not_finite_changes_nothing() -> None:
+    fit = fit_of()
+    fit.advance()
+    kept = [p.detach().clone() for p in fit.field.parameters()]
+    fit.field.tint[0].weight.data[:] = torch.nan
+    with pytest.raises(DivergedError, match=r"not finite at step 1 \(colour"):
+        fit.advance()
+    fit.field.tint[0].weight.data[:] = 0
+    same = [torch.equal(a, b) for a, b in zip(kept, fit.field.parameters(), strict=True)]
+    assert same.count(False) <= 1 and fit.step == 1
+
+
+def test_the_prior_moves_the_ball_into_one_place() -> None:
+    """At every instant a point of the ball comes to the same point of the canonical ball, to a fraction of a cell."""
+    fit = fit_of()
+    assert fit.prior is not None
+    normals = np.random.default_rng(0).normal(size=(40, 3))
+    surface = normals / np.linalg.norm(normals, axis=1, keepdims=True) * 0.12
+    places = []
+    for step in range(fit.footage.steps):
+        centre = fit.footage.meshes[step].world_from_head[:3, 3]
+        points = torch.from_numpy(((surface + centre - fit.box.corner) / fit.box.size).astype(np.float32))
+        with torch.no_grad():
+            places.append(fit.field.canonical(points, [step], [40], fit.opening()).numpy())
+    spread = np.ptp(np.stack(places), axis=0).max() * fit.box.size
+    assert spread < 0.004
+    moved = np.ptp([fit.footage.meshes[s].world_from_head[:3, 3] for s in range(4)], axis=0).max()
+    assert moved > 0.05, "without the prior the points would be this far apart"
+
+
+def test_what_cannot_be_fitted_is_told() -> None:
+    one = footage()
+    with pytest.raises(TakeError, match="no meshes"):
+        Fit(footage(meshes=False), preset_of("ci"), CPU)
+    blind = dataclasses.replace(one, begins=np.full_like(one.begins, -1))
+    with pytest.raises(TakeError, match="no instant"):
+        Fit(blind, preset_of("ci"), CPU)
+    with pytest.raises(CalibrationError, match="two cameras"):
+        Fit(dataclasses.replace(one, cameras=one.cameras[:1]), preset_of("ci"), CPU)
+
+
+def test_presets_are_found_changed_and_refused() -> None:
+    assert preset_of("ci", {"shape.grid.levels": 3, "time_steps": 1}).shape.grid.levels == 3
+    assert preset_of("ci", {"step_mm": 7}).step_mm == 7.0
+    for name, values, text in (
+        ("cy", {}, "no preset 'cy'"),
+        ("ci", {"shape.tabels": 3}, "no value 'shape.tabels'"),
+        ("ci", {"steps": "many"}, "expected something like"),
+        ("ci", {"shape": 1}, "does not name one value"),
+    ):
+        with pytest.raises(ConfigError, match=text):
+            preset_of(name, values)
+    assert [preset_for_memory(gb) for gb in (0, 23, 80)] == ["preview", "gpu-24", "gpu-48"]
+    for preset in PRESETS.values():
+        assert json.loads(json.dumps(dataclasses.asdict(preset)))["name"] == preset.name
