@@ -10,7 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from inference.bench_published import bench_published
 from inference.engines import Graph, open_engine
+from inference.manifest import Provenance
+from inference.model_store import save_model
 from inference.schedule import PICTURES, run_in_order
 from inference.tempeh.compiled import convolution
 from inference.tempeh.compiled.attention import attend
@@ -24,10 +27,12 @@ from inference.tempeh.export import export_graphs
 from inference.tempeh.published.export import cpu_graphs
 from inference.tempeh.published.seeded import round_head
 from inference.tempeh.published.sizes import FULL
+from inference.tempeh.published.store import published_parts
 from inference.tempeh.published.visibility import visibility
 from inference.tempeh.published.volumes import fused_volume
 from inference.tempeh.published.weights import initial_coarse, initial_refine, stir
-from streamer.errors import CalibrationError, EngineError
+from streamer.errors import CalibrationError, ConfigError, EngineError
+from streamer.types import Topology
 from tests.inference.published_makers import bumpy_head, rig, tensors
 
 NARROW = replace(
@@ -216,6 +221,24 @@ def test_a_missing_view_is_as_if_there_were_no_such_camera(both: Both) -> None:
     with pytest.raises(CalibrationError, match="1 views have a picture"):
         network.run(pictures, np.eye(VIEWS, dtype=np.float32)[0])
     network.close()
+
+
+def test_the_bench_gives_the_figures_it_promises(both: Both, tmp_path: Path) -> None:
+    export_graphs(cpu_graphs(both.coarse, both.refine, (300, 400), 2), tmp_path)
+    topology = Topology(
+        "round-head", both.parts.triangles, np.zeros((1, 2), np.float32), np.zeros_like(both.parts.triangles),
+        both.parts.template_mm / np.float32(1000),
+    )  # fmt: skip
+    weights = {"coarse": both.parts.coarse, "refine": both.parts.refine}
+    parts = published_parts("narrow", topology, NARROW, weights, Provenance("test"), quirks=True)
+    model = save_model(tmp_path / "model", parts)
+    result = bench_published(model, tmp_path, engine="openvino", threads=1, views=2, meshes=1)
+    assert (result["model"], result["views"], result["precision"]) == ("narrow", 2, "f32")
+    assert all(result[key] > 0 for key in ("cpu_s_per_mesh", "wall_s_per_mesh", "meshes_per_s", "overlap_gain"))
+    assert set(result["latency_ms"]) == {"p50", "p95", "p99"} and result["peak_memory_mb"] > 0
+    assert set(result["stages_ms"]) == {stage.name for stage in both.compiled().stages()}
+    with pytest.raises(ConfigError, match="--views 1"):
+        bench_published(model, tmp_path, engine="openvino", threads=1, views=1, meshes=1)
 
 
 def test_what_the_compiled_path_cannot_do_is_said(both: Both) -> None:

@@ -11,7 +11,9 @@ from inference.devices.cpu import CpuDevice
 from inference.pipeline import SLOTS, delivery
 from inference.reconstruct import CHECK, PREPARE, VIEWS
 from inference.schedule import ITEM, PICTURES, RESULT, Access, Plan, Scheduler, Slot, Stage, ends
+from inference.tempeh.compiled.network import PublishedNetwork
 from inference.tempeh.live import LiveNetwork
+from inference.tempeh.second_stage import HALVED, SecondStageNetwork
 from tests.inference.race_detector import TracingDevice
 
 SETS = 12
@@ -23,13 +25,30 @@ def nothing(access: Access) -> None:
 
 def live_stages() -> tuple[Stage, ...]:
     """The declarations of the live network, between those of the reconstructor."""
-    first, *rest = LiveNetwork.stages(object.__new__(LiveNetwork))
+    bare = object.__new__(LiveNetwork)
+    bare._source = PICTURES
+    first, *rest = bare.stages()
     return (
         Stage(PREPARE, PREPARE, nothing, (ITEM,), (PICTURES, VIEWS)),
         replace(first, after=(PREPARE,)),
         *rest,
         Stage(CHECK, rest[-1].stream, nothing, (ITEM, VIEWS, RESULT), (RESULT,)),
     )
+
+
+def published_stages() -> tuple[Stage, ...]:
+    """The declarations of the published network on the CPU, fine features beside the coarse stage."""
+    first, *rest = PublishedNetwork.stages(object.__new__(PublishedNetwork))
+    return (Stage(PREPARE, PREPARE, nothing, (ITEM,), (PICTURES,)), replace(first, after=(PREPARE,)), *rest)
+
+
+def second_stages() -> tuple[Stage, ...]:
+    """The declarations of the live network with its second stage."""
+    bare = object.__new__(SecondStageNetwork)
+    bare._first, bare._without = object.__new__(LiveNetwork), ""
+    bare._first._source = HALVED
+    first, *rest = bare.stages()
+    return (Stage(PREPARE, PREPARE, nothing, (ITEM,), (PICTURES,)), replace(first, after=(PREPARE,)), *rest)
 
 
 GPU_LIKE = (
@@ -65,7 +84,9 @@ def honest(stage: Stage) -> Stage:
 
 
 def plan_of(name: str) -> Plan:
-    stages = tuple(honest(stage) for stage in {"live": live_stages(), "gpu": GPU_LIKE}[name])
+    makers = {"live": live_stages, "second": second_stages, "published": published_stages, "gpu": lambda: GPU_LIKE}
+    declared = makers[name]()
+    stages = tuple(honest(stage) for stage in declared)
     return Plan((*stages, honest(delivery(stages, nothing))), BUFFERS if name == "gpu" else {})
 
 
@@ -85,11 +106,12 @@ def waits_of(plan: Plan) -> list[tuple[str, str]]:
     return [(stage.name, other) for stage in plan.stages for other in stage.after]
 
 
-ALL_WAITS = [(name, k) for name in ("live", "gpu") for k in range(len(waits_of(plan_of(name))))]
+PLANS = ("live", "second", "published", "gpu")
+ALL_WAITS = [(name, k) for name in PLANS for k in range(len(waits_of(plan_of(name))))]
 
 
 @pytest.mark.parametrize("slots", [1, 2, SLOTS])
-@pytest.mark.parametrize("name", ["live", "gpu"])
+@pytest.mark.parametrize("name", PLANS)
 def test_no_timing_has_a_race(name: str, slots: int) -> None:
     for seed in range(60):
         device = TracingDevice(seed)
@@ -106,7 +128,7 @@ def test_every_wait_is_needed_and_its_absence_is_caught_every_time(name: str, k:
         assert device.races, f"seed {seed}: nothing noticed that {waits_of(plan)[k]} was left out"
 
 
-@pytest.mark.parametrize("name", ["live", "gpu"])
+@pytest.mark.parametrize("name", PLANS)
 def test_taking_a_slot_before_its_set_is_out_is_caught_every_time(name: str) -> None:
     for seed in range(25):
         device = TracingDevice(seed, without_reuse_wait=True)
@@ -114,7 +136,7 @@ def test_taking_a_slot_before_its_set_is_out_is_caught_every_time(name: str) -> 
         assert device.races
 
 
-def test_one_slot_more_than_the_wait_guards_is_caught() -> None:
+def test_a_value_shared_without_a_wait_is_caught() -> None:
     """The detector on a schedule that it did not come with: two stages that share a value and do not know it."""
     stages = (
         Stage("a", "one", nothing, (ITEM,), ("x",)),
