@@ -6,26 +6,30 @@ always.
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from inference.engines import Graph, Precision
+from inference.expressions import unpack_basis
+from inference.figures import CURVE_MM, MM, Figures, Gap, Openings, find_gaps
 from inference.framing import choose_evenly
-from inference.metrics import Points, jitter_mm, point_to_surface, regions_of, summarise
+from inference.metrics import jitter_mm, regions_of
 from inference.model_store import ModelFiles
 from inference.reconstruct import NetworkFactory, Reconstructor, compile_graphs, live_network
 from inference.reprocess import offline_sync, reconstruct_all
+from inference.truths import MeshTruths, ScanTruths, TrueHead, Truths, nearest_regions
 from streamer.errors import ConfigError, TakeError
 from streamer.geometry import transform
 from streamer.takes import Take, open_take
-from streamer.types import F64, I32, Calibration, FrameSet
+from streamer.types import F32, F64, Calibration, FrameSet, MeshFrame, Topology
 
-MM = 1000.0
 MOST_CHOICES = 10_000
 """Subsets of cameras that are listed; of more, as many are drawn."""
 
@@ -48,43 +52,12 @@ class EvaluateOptions:
     """Evaluate every n-th frame set; with more than 1 there is no jitter."""
     seed: int = 0
     """Shuffles the choices of `drop_cameras`."""
-
-
-@dataclass(slots=True)
-class Figures:
-    """Distances of one kind of mesh (the network's, or the mean head) from the truth, by region, mm."""
-
-    surface: dict[str, list[Points]] = field(default_factory=dict)
-    """True points to the surface."""
-    vertex: dict[str, list[Points]] = field(default_factory=dict)
-    """Vertex to vertex; empty if the topologies differ."""
-
-    def add(self, truth_m: F64, vertices_m: F64, triangles: I32, regions: Mapping[str, I32], *, same: bool) -> None:
-        """Measure one mesh.
-
-        Args:
-            truth_m: (M, 3) true vertices, m.
-            vertices_m: (N, 3) vertices to measure, m.
-            triangles: of these.
-            regions: region to indices of true vertices.
-            same: whether both have one topology.
-        """
-        surface = point_to_surface(truth_m, vertices_m, triangles) * MM
-        vertex = np.linalg.norm(vertices_m - truth_m, axis=1) * MM if same else None
-        for name, indices in regions.items():
-            self.surface.setdefault(name, []).append(surface[indices])
-            if vertex is not None:
-                self.vertex.setdefault(name, []).append(vertex[indices])
-
-    def regions(self) -> dict[str, dict[str, float]]:
-        """Return region to `median_mm`, `mean_mm`, `p90_mm` of point to surface, and the same of vertices."""
-        table = {}
-        for name, distances in self.surface.items():
-            row = asdict(summarise(distances))
-            if name in self.vertex:
-                row |= {f"vertex_{key}": value for key, value in asdict(summarise(self.vertex[name])).items()}
-            table[name] = {key: round(value, 4) for key, value in row.items()}
-        return table
+    ablate: str = ""
+    """Part of the method that is left out, see `inference.tempeh.live.PARTS`."""
+    scans: Path | None = None
+    """Folder of raw scans (`<frame id>.obj|ply`, or a folder of them per take) that are the truth instead of meshes."""
+    scan_unit: str = "mm"
+    """Unit of the scans, `mm` or `m`."""
 
 
 def find_takes(paths: Sequence[Path]) -> list[Path]:
@@ -120,51 +93,115 @@ def evaluate(
         network: makes the network.
 
     Returns:
-        `regions` and `jitter_mm` of the network; `template`: `regions` of the mean head at the true pose;
-        `beats_template`: template / network of the face's (or head's) medians; counts and names.
+        `regions` (true points to the surface) and `jitter_mm` of the network; `mesh_to_scan`, the other way round;
+        `template`: `regions` of the mean head at the true pose, or at the found one where the truth is a scan;
+        `beats_template`: template / network of the face's (or head's) medians; `curve`: share of the true points
+        within each of `mm`; `coverage` by views; `openings` of mouth and eyes; `expressions`; counts and names.
 
     Raises:
         TakeError: a take has no truth, or none of its sets could be measured.
         ConfigError: options that no rig can meet.
     """
     takes = find_takes(paths)
+    if options.ablate:
+        network = _without(network, model, options.ablate)
     graphs = compile_graphs(model, options.engine, options.precision, options.threads)
-    ours, mean_head = Figures(), Figures()
-    shakes: list[float] = []
-    counts = {"takes": len(takes), "sets": 0, "meshes": 0, "failed": 0}
-    views: list[int] = []
+    tally = Tally(_gaps(model))
     for number, path in enumerate(takes):
         with open_take(path) as take:
-            found = _measure(take, model, graphs, options, network, ours, mean_head)
-        counts["sets"] += found.sets
-        counts["meshes"] += len(found.views)
-        counts["failed"] += found.sets - len(found.views)
-        views += found.views
-        shakes += [] if found.jitter_mm is None else [found.jitter_mm]
+            _measure(take, model, graphs, options, network, tally)
         progress(number + 1, len(takes))
-    if not views:
+    if not tally.views:
         where = ", ".join(map(str, paths))
         raise TakeError(f"{where}: no set with a truth gave a mesh; make takes with: mien simulate")
     precisions = {graph.precision for graph in graphs.values()}
+    ours, mean_head = tally.ours.regions(), tally.mean_head.regions()
     return {
         "model": model.name,
         "model_id": model.id,
         "engine": options.engine,
         "precision": "bf16" if "bf16" in precisions else "f32",
-        "views": round(float(np.mean(views)), 2),
-        **counts,
-        "regions": ours.regions(),
-        "template": {"regions": mean_head.regions()},
-        "beats_template": _beats(ours.regions(), mean_head.regions()),
-        "jitter_mm": round(float(np.median(shakes)), 4) if shakes else None,
+        "without": options.ablate,
+        "views": round(float(np.mean(tally.views)), 2),
+        "takes": len(takes),
+        "sets": tally.sets,
+        "meshes": len(tally.views),
+        "failed": tally.sets - len(tally.views),
+        "regions": ours,
+        "mesh_to_scan": tally.ours.mesh_regions(),
+        "template": {"regions": mean_head, "posed_by": "network" if options.scans else "truth"},
+        "beats_template": _beats(ours, mean_head),
+        "jitter_mm": round(float(np.median(tally.shakes)), 4) if tally.shakes else None,
+        "curve": {"mm": list(CURVE_MM), "share": tally.ours.curve()},
+        "coverage": tally.coverage(),
+        "openings": tally.openings.summary(),
+        "expressions": tally.expressions(),
     }
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
-    sets: int
-    views: list[int]
-    jitter_mm: float | None
+@dataclass(slots=True)
+class Tally:
+    """What is gathered over all sets."""
+
+    gaps: list[Gap]
+    """Openings that are watched."""
+    ours: Figures = field(default_factory=Figures)
+    """Of the network's meshes."""
+    mean_head: Figures = field(default_factory=Figures)
+    """Of the mean head at the true pose."""
+    openings: Openings = field(default_factory=Openings)
+    """True and found widths of the gaps."""
+    sets: int = 0
+    """Sets that had a truth."""
+    views: list[int] = field(default_factory=list)
+    """Pictures used for each mesh."""
+    cameras: Counter[str] = field(default_factory=Counter)
+    """Meshes that each camera took part in."""
+    shakes: list[float] = field(default_factory=list)
+    """Jitter of each take, mm."""
+    weights: list[tuple[F32, F32]] = field(default_factory=list)
+    """True and solved expression weights."""
+
+    def coverage(self) -> dict[str, Any]:
+        """Return how many meshes were made of how many pictures, and each camera's share of the meshes."""
+        counts = Counter(self.views)
+        share = {camera: round(n / len(self.views), 4) for camera, n in sorted(self.cameras.items())}
+        return {"views": {str(n): counts[n] for n in sorted(counts)}, "cameras": share}
+
+    def expressions(self) -> dict[str, float] | None:
+        """Return the mean error of the weights, and the median correlation of those that move; None without both."""
+        if len(self.weights) < 3:
+            return None
+        true, found = (np.stack([pair[k] for pair in self.weights]) for k in range(2))
+        moving = np.flatnonzero((true.std(0) > 0.05) & (found.std(0) > 0))
+        both = [float(np.corrcoef(true[:, unit], found[:, unit])[0, 1]) for unit in moving]
+        return {
+            "mean_error": round(float(np.abs(found - true).mean()), 4),
+            "mean_weight": round(float(true.mean()), 4),
+            "correlation": round(float(np.median(both)), 4) if both else 0.0,
+        }
+
+
+def _gaps(model: ModelFiles) -> list[Gap]:
+    basis = unpack_basis(model.constants)
+    if basis is None:
+        return []
+    return find_gaps(model.topology.template, basis.at, basis.units / np.float32(MM), model.topology.units)
+
+
+def _without(network: NetworkFactory, model: ModelFiles, part: str) -> NetworkFactory:
+    """The network with a part of the method left out.
+
+    Raises:
+        ConfigError: this model has no such part.
+    """
+    if network is not live_network or "keys" not in model.graphs:
+        raise ConfigError(f"--ablate: model '{model.name}' is not one of Mien's own networks")
+    if part == "point-to-surface" and "detail" not in model.graphs:
+        raise ConfigError(
+            f"--ablate point-to-surface: model '{model.name}' has no second stage, nothing to leave out; take reprocess"
+        )
+    return partial(live_network, without=part)
 
 
 def _measure(
@@ -173,43 +210,48 @@ def _measure(
     graphs: Mapping[str, Graph],
     options: EvaluateOptions,
     network: NetworkFactory,
-    ours: Figures,
-    mean_head: Figures,
-) -> _Found:
-    truths = take.meshes("truth")
-    rows = {int(frame_id): row for row, frame_id in enumerate(truths.frame_ids)}
-    if not rows:
-        raise TakeError(f"{take.path}: has no true meshes; evaluate on takes of: mien simulate")
-    topology = take.topologies.get(truths[0].topology_id)
-    if topology is None:
-        raise TakeError(f"{take.path}: holds no topology of its true meshes; run: mien verify {take.path}")
+    tally: Tally,
+) -> None:
+    truths: Truths = MeshTruths(take, model.topology)
+    if options.scans is not None:
+        truths = ScanTruths(take, options.scans, options.scan_unit)
     calibration = _chosen_cameras(take.calibration, options.views)
-    regions = regions_of(topology.regions, topology.vertex_count)
-    same = topology.id == model.topology.id
-    chosen = itertools.islice(_subsets(take, calibration, rows, options), 0, None, options.stride)
+    chosen = itertools.islice(_subsets(take, calibration, truths, options), 0, None, options.stride)
     ids: list[int] = []
     errors: list[F64] = []
-    views: list[int] = []
-    sets = 0
     with (
         Reconstructor(model, calibration, threads=options.threads, graphs=graphs, network=network) as reconstructor,
         closing(reconstruct_all(chosen, reconstructor)) as outcomes,
     ):
         for outcome in outcomes:
-            sets += 1
+            tally.sets += 1
             if outcome.result is None:
                 continue
-            truth = truths[rows[outcome.item.frame_id]]
-            placed = transform(truth.world_from_head.astype(np.float64), model.topology.template)
-            true = truth.vertices.astype(np.float64)
-            made = outcome.result.vertices.astype(np.float64)
-            ours.add(true, made, model.topology.triangles, regions, same=same)
-            mean_head.add(true, placed, model.topology.triangles, regions, same=same)
-            views.append(len(outcome.result.views))
-            if same:
-                ids.append(truth.frame_id)
-                errors.append((made - true) * MM)
-    return _Found(sets, views, jitter_mm(ids, errors))
+            truth = truths.of(outcome.item.frame_id)
+            _compare(truth, outcome.result, model.topology, tally)
+            if truth.same:
+                ids.append(outcome.item.frame_id)
+                errors.append((outcome.result.vertices - truth.vertices) * MM)
+    jitter = jitter_mm(ids, errors)
+    tally.shakes += [] if jitter is None else [jitter]
+
+
+def _compare(truth: TrueHead, mesh: MeshFrame, topology: Topology, tally: Tally) -> None:
+    """Hold one mesh, and the mean head in its place, against the truth."""
+    own = regions_of(topology.regions, topology.vertex_count)
+    made = mesh.vertices.astype(np.float64)
+    pose = mesh.world_from_head.astype(np.float64) if truth.world_from_head is None else truth.world_from_head
+    regions = nearest_regions(truth.vertices, made, own) if truth.regions is None else truth.regions
+    held = (truth.vertices, truth.triangles, regions)
+    tally.ours.add(held, (made, topology.triangles, own), same=truth.same)
+    placed = transform(pose, topology.template)
+    tally.mean_head.add(held, (placed, topology.triangles, own), same=truth.same, both_ways=False)
+    tally.views.append(len(mesh.views))
+    tally.cameras.update(mesh.views)
+    if truth.same:
+        tally.openings.add(tally.gaps, truth.vertices, made)
+    if truth.same and truth.weights is not None and mesh.weights is not None:
+        tally.weights.append((truth.weights, mesh.weights))
 
 
 def _chosen_cameras(calibration: Calibration, views: int) -> Calibration:
@@ -221,9 +263,7 @@ def _chosen_cameras(calibration: Calibration, views: int) -> Calibration:
     return replace(calibration, cameras=tuple(calibration.cameras[i] for i in chosen))
 
 
-def _subsets(
-    take: Take, calibration: Calibration, rows: Mapping[int, int], options: EvaluateOptions
-) -> Iterator[FrameSet]:
+def _subsets(take: Take, calibration: Calibration, truths: Truths, options: EvaluateOptions) -> Iterator[FrameSet]:
     """Yield the sets that have a truth, with the cameras that they are to be seen by."""
     kept = len(calibration.cameras) - options.drop_cameras
     if kept < 1:
@@ -236,7 +276,7 @@ def _subsets(
     order = rng.permutation(len(choices))
     number = 0
     for frame_set in take.frame_sets(offline_sync(take, 1)):
-        if frame_set.frame_id not in rows:
+        if not truths.has(frame_set.frame_id):
             continue
         wanted = choices[order[number % len(choices)]]
         number += 1
@@ -251,9 +291,7 @@ def _beats(ours: Mapping[str, Mapping[str, float]], mean_head: Mapping[str, Mapp
     name = "face" if "face" in ours else "head"
     pairs = {"surface": "median_mm", "vertex": "vertex_median_mm"}
     return {
-        kind: round(mean_head[name][key] / ours[name][key], 3)
-        for kind, key in pairs.items()
-        if ours[name].get(key)
+        kind: round(mean_head[name][key] / ours[name][key], 3) for kind, key in pairs.items() if ours[name].get(key)
     }
 
 
@@ -271,8 +309,15 @@ def table(result: Mapping[str, Any]) -> str:
             for key in ("median_mm", "mean_mm", "p90_mm", "vertex_median_mm")
         ]
         lines.append(f"{name:<12}{cells[0]:>30}{cells[1]:>18}{cells[2]:>18}{cells[3]:>24}")
+    lines.append("mesh to scan: " + ", ".join(f"{n} {r['median_mm']:.2f}" for n, r in result["mesh_to_scan"].items()))
+    for name, row in result["openings"].items():
+        lines.append(f"{name} opens with slope {row['slope']:.2f}, correlation {row['correlation']:.2f}")
+    if result["expressions"] is not None:
+        lines.append(
+            "weights: error {mean_error:.3f} of {mean_weight:.3f}, correlation {correlation:.2f}".format(
+                **result["expressions"]
+            )
+        )
     jitter = result["jitter_mm"]
     lines.append(f"jitter {'-' if jitter is None else f'{jitter:.3f} mm'}")
     return "\n".join(lines)
-
-

@@ -82,8 +82,20 @@ NetworkFactory = Callable[[ModelFiles, Mapping[str, Graph], Sequence[Camera]], N
 """Makes a network of a model, its compiled graphs, and the cameras of the pictures (at most `max_views`, by slot)."""
 
 
-def live_network(model: ModelFiles, graphs: Mapping[str, Graph], cameras: Sequence[Camera]) -> Network:
-    """Make a network that Mien ships: TEMPEH at its live size, with the second stage if the model has one."""
+def live_network(
+    model: ModelFiles, graphs: Mapping[str, Graph], cameras: Sequence[Camera], without: str = ""
+) -> Network:
+    """Make a network that Mien ships: TEMPEH at its live size, with the second stage if the model has one.
+
+    Args:
+        model: the model.
+        graphs: its compiled graphs.
+        cameras: of the pictures.
+        without: part of the method that is left out (`inference.tempeh.live.PARTS`), for ablations.
+
+    Raises:
+        ModelError: the graphs are for another number of views.
+    """
     from inference.tempeh.layout import unpack_constants
     from inference.tempeh.live import LiveNetwork
 
@@ -97,8 +109,8 @@ def live_network(model: ModelFiles, graphs: Mapping[str, Graph], cameras: Sequen
     if "detail" in graphs:
         from inference.tempeh.second_stage import SecondStageNetwork
 
-        return SecondStageNetwork(constants, graphs, cameras, model.max_views, model.topology)
-    return LiveNetwork(constants, graphs, cameras, model.max_views)
+        return SecondStageNetwork(constants, graphs, cameras, model.max_views, model.topology, without=without)
+    return LiveNetwork(constants, graphs, cameras, model.max_views, without=without)
 
 
 def compile_graphs(model: ModelFiles, engine: str, precision: Precision, threads: int) -> dict[str, Graph]:

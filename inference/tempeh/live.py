@@ -24,6 +24,10 @@ ENOUGH = 0.8
 """Closer looks are spared where windows would be higher than this share of the pictures: rigs set up for heads."""
 
 
+PARTS = ("localizer", "surface-aware", "point-to-surface", "refinement")
+"""Parts of the method that can be left out; `point-to-surface` (heights from the pictures) is of the second stage."""
+
+
 class Runnable(Protocol):
     """A compiled graph."""
 
@@ -50,6 +54,7 @@ class LiveNetwork:
         cameras: cameras of the pictures in slot order, at the pictures' size; at most `max_views`.
         max_views: slots of the graphs.
         source: value that the stages read pictures and mask from.
+        without: part of the method that is left out, see `PARTS`; for ablations.
 
     Raises:
         CalibrationError: the cameras do not look at one place.
@@ -63,9 +68,11 @@ class LiveNetwork:
         max_views: int,
         *,
         source: str = PICTURES,
+        without: str = "",
     ) -> None:
         """Project what does not change: the stage volume of the first look."""
         self._constants, self._graphs, self._slots, self._source = constants, graphs, max_views, source
+        self._without = without
         world_from_rig = frames.rig_frame(cameras)
         self._world_from_rig = world_from_rig
         self._views = frames.views_of(cameras, world_from_rig)
@@ -74,7 +81,8 @@ class LiveNetwork:
         prior = constants.prior
         self._landmark_prior = prior.at(constants.landmarks)
         self._control_prior = prior.at(constants.controls)
-        self._refiner = Refiner(prior, constants.triangles, constants.template, constants.looked_at)
+        aware = without != "surface-aware"
+        self._refiner = Refiner(prior, constants.triangles, constants.template, constants.looked_at, aware=aware)
 
     def _padded(self, rows: F32) -> F32:
         """Append zero rows for the slots without a camera."""
@@ -121,7 +129,10 @@ class LiveNetwork:
         return pictures[:views], mask[:views].astype(np.float32)
 
     def _run_localise(self, access: Access) -> None:
-        access["located"] = self._locate(*self._inputs(access))
+        if self._without == "localizer":  # the head stands upright where the axes meet
+            access["located"] = Fit(np.eye(4), np.zeros(self._constants.prior.components))
+        else:
+            access["located"] = self._locate(*self._inputs(access))
 
     def _run_crop(self, access: Access) -> None:
         """Cut the head out of every picture."""
@@ -149,6 +160,9 @@ class LiveNetwork:
         access["crop_views"] = frames.cropped(self._views, access["affine"])
 
     def _run_refine(self, access: Access) -> None:
+        if self._without == "refinement":
+            access["refined"] = access["fit"]
+            return
         _, present = self._inputs(access)
         features = access["features"][: len(present)]
         access["refined"] = self._refiner(access["fit"], features, access["crop_views"], present)

@@ -42,6 +42,8 @@ class Refiner:
     """Gauss-Newton steps; a third changes the face by less than 0.02 mm."""
     scale_mm: tuple[float, float] = SCALE_MM
     """Range of the maps' Laplace scale."""
+    aware: bool = True
+    """Views count by how they face the surface and whether they agree; without it all count alike, for ablations."""
 
     near: ShapePrior = field(init=False, repr=False)
     """The prior at the vertices that are looked at."""
@@ -81,7 +83,8 @@ class Refiner:
         ray /= np.linalg.norm(ray, axis=2, keepdims=True)
         facing = -np.einsum("vmi,mi->vm", ray, normals) - np.float32(FACING)
         agreement = np.exp(-np.einsum("vmi,vmi->vm", error, error) / np.float32(AGREEMENT_MM**2))
-        weight = np.maximum(facing, 0) * inside * present[:, None] * agreement
+        weight = np.maximum(facing, 0) * agreement if self.aware else np.ones_like(facing)
+        weight *= inside * present[:, None]
         weight *= np.float32(self.trust / 2) / (spread * spread)
         information = weight.sum(0)[:, None, None] * np.eye(3, dtype=np.float32)
         information -= np.einsum("vm,vmi,vmj->mij", weight, ray, ray, optimize=True)

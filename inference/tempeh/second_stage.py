@@ -40,6 +40,7 @@ class SecondStageNetwork:
         cameras: cameras of the pictures in slot order; at most `max_views`.
         max_views: slots of the graphs.
         topology: of the model.
+        without: part of the method that is left out, see `live.PARTS`; for ablations.
 
     Raises:
         CalibrationError: the cameras do not look at one place.
@@ -53,6 +54,8 @@ class SecondStageNetwork:
         cameras: Sequence[Camera],
         max_views: int,
         topology: Topology,
+        *,
+        without: str = "",
     ) -> None:
         """Place the cameras of both stages."""
         width, height = cameras[0].width, cameras[0].height
@@ -60,17 +63,30 @@ class SecondStageNetwork:
             raise ModelError(f"a model with two stages needs pictures of even size, not {width}x{height}")
         self._half = (width // 2, height // 2)
         self._first = LiveNetwork(
-            constants, graphs, [scaled(camera, *self._half) for camera in cameras], max_views, source=HALVED
+            constants,
+            graphs,
+            [scaled(camera, *self._half) for camera in cameras],
+            max_views,
+            source=HALVED,
+            without=without,
         )
+        self._without = without
         self._detail, self._slots, self._constants = graphs["detail"], max_views, constants
         self._world_from_rig = frames.rig_frame(cameras)
         self._views = views_of(cameras, self._world_from_rig)
         outer = topology.regions["head"]
         trust = TRUST * LOOKED_AT / len(outer)
         refiner = Refiner(
-            constants.prior, constants.triangles, constants.template, outer, trust, STEPS, DETAIL_SCALE_MM
+            constants.prior,
+            constants.triangles,
+            constants.template,
+            outer,
+            trust,
+            STEPS,
+            DETAIL_SCALE_MM,
+            without != "surface-aware",
         )
-        self._surface = SurfaceRefiner(refiner, _read_at(topology))
+        self._surface = SurfaceRefiner(refiner, _read_at(topology), heights=without != "point-to-surface")
 
     def run(self, pictures: U8, mask: F32) -> LiveResult:
         """Reconstruct one frame set, the stages one after the other; see `LiveNetwork.stages`."""
@@ -79,7 +95,10 @@ class SecondStageNetwork:
 
     def stages(self) -> tuple[Stage, ...]:
         """Return the stages of a run, as `LiveNetwork.stages` does."""
-        first = [stage for stage in self._first.stages() if RESULT not in stage.writes]
+        whole = self._first.stages()
+        if self._without == "refinement":
+            return (Stage("halve", whole[0].stream, self._run_halve, (PICTURES,), (HALVED,)), *whole)
+        first = [stage for stage in whole if RESULT not in stage.writes]
         halve = Stage("halve", first[0].stream, self._run_halve, (PICTURES,), (HALVED,))
         last = first[-1].name
         return (

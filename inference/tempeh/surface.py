@@ -44,6 +44,8 @@ class SurfaceRefiner:
     """Of the maps; its `trust` is that of the first round."""
     where: I32
     """Vertices whose heights are read: skin, not hair."""
+    heights: bool = True
+    """Whether heights are read at all; without them the maps alone make the head, for ablations."""
     neighbours: I32 = field(init=False, repr=False)
     """(N, D) neighbours of each vertex along edges, itself where it has fewer."""
 
@@ -72,6 +74,9 @@ class SurfaceRefiner:
             normals = refiner.normals(fit)
             seen = slackened(*refiner.observed(fit, maps, crop_views, present, normals), normals, SLACK_MM)
             fit = shape.step(refiner.near, fit, *seen)
+        surface = refiner.prior.vertices(fit.coefficients)
+        if not self.heights:
+            return fit, surface
         grey = grey_pictures(pictures)
         for number, round_mm in enumerate(ROUNDS_MM):
             x, normals, heights = self._read(fit, views, grey, present, round_mm)
