@@ -18,6 +18,19 @@ EXAMPLES = """examples:
   mien fit list
   mien fit render 1 --path circle --out turntable
 """
+USED = {
+    "add": " takes/show/slate_T001 --preset preview --hold-out cam_2 cam_6",
+    "list": " --json",
+    "show": " 1",
+    "cancel": " 1",
+    "pause": " 1",
+    "resume": " 1",
+    "retry": " 1",
+    "work": " --once",
+    "render": " 1 --split held-out --out novel",
+    "report": " 1",
+}
+"""What follows the action in its example."""
 Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
@@ -34,7 +47,8 @@ def add_fit(verbs: Verbs, common: argparse.ArgumentParser) -> None:
     actions = fit.add_subparsers(dest="action", metavar="ACTION", required=True)
 
     def action(name: str, handler: Any, text: str, *, job: bool = True) -> argparse.ArgumentParser:
-        parser = actions.add_parser(name, parents=[common], help=text, description=text)
+        example = f"Example: mien fit {name}{USED[name]}"
+        parser = actions.add_parser(name, parents=[common], help=text, description=text, epilog=example)
         if job:
             parser.add_argument("job", type=int, metavar="JOB", help="its number, as mien fit list shows it")
         parser.set_defaults(handler=handler)

@@ -75,17 +75,25 @@ def run_serve(
             now_s = time.monotonic()
             if first is not None:
                 shown, edition = feed.push([message for _, message in (first, *subscriber.drain())])
-                _hand_on(server, shown, edition)
-                if edition is not None and feed.newest is not None:
-                    datagrams.send(*feed.newest, now_s)
-                    pulse.beat(now_s, time.time_ns() - feed.newest[0].exposure_time_ns)
+                _hand_on(shown, edition, feed, server, datagrams, pulse, now_s)
             if pulse.due(now_s):
                 server.tell(*pulse.report(now_s))
     return counters()
 
 
-def _hand_on(server: GatewayServer, shown: Shown | None, edition: Edition | None) -> None:
+def _hand_on(
+    shown: Shown | None,
+    edition: Edition | None,
+    feed: Feed,
+    server: GatewayServer,
+    datagrams: Datagrams,
+    pulse: Pulse,
+    now_s: float,
+) -> None:
     if shown is not None:
         server.announce(shown)
     if edition is not None:
         server.offer(edition)
+        if feed.newest is not None:
+            datagrams.send(*feed.newest, now_s)
+            pulse.beat(now_s, time.time_ns() - feed.newest[0].exposure_time_ns)

@@ -20,7 +20,7 @@ PLANTED = {
     "Rooms stand on the streamer and never import one another": ("renderer/config.py", "import rig.config"),
     "The streamer's core knows no socket, no codec and no network": ("streamer/wire.py", "import zmq"),
     "moderngl is known to the viewer and the simulated rig only": ("rig/config.py", "import moderngl"),
-    "torch is known to the network and its training only": ("rig/driver.py", "import torch"),
+    "torch is known to the network, its training and the fitter only": ("rig/driver.py", "import torch"),
     "The live path never reaches torch, by any way": ("inference/pipeline.py", "import torch"),
     "The viewer never reaches torch, by any way": ("renderer/viewer/layout.py", "import torch"),
     "openvino is imported in one file": ("inference/config.py", "import openvino"),
