@@ -76,6 +76,32 @@ def _tile_out(product: int, pitch: int, channels: int, work: int) -> None:
 
 
 @compiled
+def _put_tile(
+    work: int, corner: int, size: int, channels: int, end: int, bias: int, before: int, after: int, target: int
+) -> None:
+    """End the layer for the 4 x 4 x 4 voxels of a tile whose first voxel is the `corner`-th."""
+    for i in range(4):
+        for j in range(4):
+            for k in range(4):
+                offset = 4 * channels * (corner + (i * size + j) * size + k)
+                source = work + 4 * channels * (36 * i + 6 * j + k)
+                finish(end, source, bias, before + offset, after + offset, target + offset, channels)
+
+
+@compiled
+def _pair_in(volume: int, channels: int, work: int, out: int, pitch: int) -> None:
+    """Transform a volume of 2^3 voxels: its 27 products are `pitch` apart."""
+    c = channels
+    for j in range(4):
+        into_three(volume + 4 * c * j, 4 * c, work + 4 * c * (3 * (j // 2) + j % 2), 9 * c, c)
+    for i in range(3):
+        for k in range(2):
+            into_three(work + 4 * c * (9 * i + k), 3 * c, work + 4 * c * (9 * i + k), 3 * c, c)
+    for line in range(9):
+        into_three(work + 4 * c * 3 * line, c, out + 4 * pitch * 3 * line, pitch, c)
+
+
+@compiled
 def winograd(
     source: Any,
     weights: Any,
@@ -127,20 +153,9 @@ def winograd(
             tile = row % per
             x, y, z = tile // (tiles * tiles), tile // tiles % tiles, tile % tiles
             _tile_out(t + 4 * outputs * row, pitch_out, outputs, w)
-            base = (first + row // per) * size**3
-            for i in range(4):
-                for j in range(4):
-                    for k in range(4):
-                        offset = 4 * outputs * (base + ((4 * x + i) * size + 4 * y + j) * size + 4 * z + k)
-                        finish(
-                            end,
-                            w + 4 * outputs * (36 * i + 6 * j + k),
-                            bias.ctypes.data,
-                            before.ctypes.data + offset,
-                            after.ctypes.data + offset,
-                            target.ctypes.data + offset,
-                            outputs,
-                        )
+            corner = (first + row // per) * size**3 + (4 * x * size + 4 * y) * size + 4 * z
+            b, e, f, g = bias.ctypes.data, before.ctypes.data, after.ctypes.data, target.ctypes.data
+            _put_tile(w, corner, size, outputs, end, b, e, f, g)
 
 
 @compiled
@@ -176,13 +191,7 @@ def toeplitz(
     for first in range(0, source.shape[0], rows):
         for row in range(rows):
             volume = source.ctypes.data + 4 * c * 8 * (first + row)
-            for j in range(4):
-                into_three(volume + 4 * c * j, 4 * c, w + 4 * c * (3 * (j // 2) + j % 2), 9 * c, c)
-            for i in range(3):
-                for k in range(2):
-                    into_three(w + 4 * c * (9 * i + k), 3 * c, w + 4 * c * (9 * i + k), 3 * c, c)
-            for line in range(9):
-                into_three(w + 4 * c * 3 * line, c, a + 4 * (pitch_in * 3 * line + c * row), pitch_in, c)
+            _pair_in(volume, c, w, a + 4 * c * row, pitch_in)
         for f in range(27):
             multiply(a + 4 * f * pitch_in, weights.ctypes.data + 4 * f * c * o, t + 4 * f * pitch_out, rows, c, o)
         for row in range(rows):

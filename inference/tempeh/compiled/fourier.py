@@ -176,6 +176,30 @@ def transformed_seven(weight: NDArray[np.floating]) -> F32:
 
 
 @compiled
+def _into_spectrum(volume: int, lines: int, planes: int, out: int, pitch: int) -> None:
+    """Transform a volume (8, 8, 8, 16): its 1008 elements are `pitch` apart."""
+    for line in range(64):
+        real_in(volume + 4 * 16 * 8 * line, 16, lines + 4 * ELEMENT * HALF * line, ELEMENT)
+    for x in range(8):
+        for k in range(HALF):
+            source, target = lines + 4 * ELEMENT * (HALF * 8 * x + k), planes + 4 * ELEMENT * (HALF * POINTS * x + k)
+            complex_in(source, HALF * ELEMENT, target, HALF * ELEMENT)
+    for k in range(HALF * POINTS):
+        complex_in(planes + 4 * ELEMENT * k, HALF * POINTS * ELEMENT, out + 4 * pitch * k, HALF * POINTS * pitch)
+
+
+@compiled
+def _into_lines(product: int, lines: int, planes: int, pitch: int) -> None:
+    """Transform a spectrum back along two axes: (8, 8, 7) elements in `lines`."""
+    for k in range(HALF * POINTS):
+        complex_out(product + 4 * pitch * k, HALF * POINTS * pitch, planes + 4 * ELEMENT * k, HALF * POINTS * ELEMENT)
+    for x in range(8):
+        for k in range(HALF):
+            source, target = planes + 4 * ELEMENT * (HALF * POINTS * x + k), lines + 4 * ELEMENT * (HALF * 8 * x + k)
+            complex_out(source, HALF * ELEMENT, target, HALF * ELEMENT)
+
+
+@compiled
 def seven(source: Any, weights: Any, bias: Any, before: Any, target: Any, spread: Any, work: Any) -> None:
     """Convolve volumes of 8^3 voxels and 16 channels, kernel 7x7x7: target = relu(source * weights + bias + before).
 
@@ -195,23 +219,7 @@ def seven(source: Any, weights: Any, bias: Any, before: Any, target: Any, spread
     for first in range(0, source.shape[0], ROWS):
         for row in range(ROWS):
             volume = source.ctypes.data + 4 * 16 * 512 * (first + row)
-            for line in range(64):
-                real_in(volume + 4 * 16 * 8 * line, 16, lines + 4 * ELEMENT * HALF * line, ELEMENT)
-            for x in range(8):
-                for k in range(HALF):
-                    complex_in(
-                        lines + 4 * ELEMENT * (HALF * 8 * x + k),
-                        HALF * ELEMENT,
-                        planes + 4 * ELEMENT * (HALF * POINTS * x + k),
-                        HALF * ELEMENT,
-                    )
-            for k in range(HALF * POINTS):
-                complex_in(
-                    planes + 4 * ELEMENT * k,
-                    HALF * POINTS * ELEMENT,
-                    a + 4 * (pitch * k + ELEMENT * row),
-                    HALF * POINTS * pitch,
-                )
+            _into_spectrum(volume, lines, planes, a + 4 * ELEMENT * row, pitch)
         for f in range(PRODUCTS):
             multiply(
                 a + 4 * f * pitch,
@@ -222,21 +230,7 @@ def seven(source: Any, weights: Any, bias: Any, before: Any, target: Any, spread
                 ELEMENT,
             )
         for row in range(ROWS):
-            for k in range(HALF * POINTS):
-                complex_out(
-                    t + 4 * (pitch * k + ELEMENT * row),
-                    HALF * POINTS * pitch,
-                    planes + 4 * ELEMENT * k,
-                    HALF * POINTS * ELEMENT,
-                )
-            for x in range(8):
-                for k in range(HALF):
-                    complex_out(
-                        planes + 4 * ELEMENT * (HALF * POINTS * x + k),
-                        HALF * ELEMENT,
-                        lines + 4 * ELEMENT * (HALF * 8 * x + k),
-                        HALF * ELEMENT,
-                    )
+            _into_lines(t + 4 * ELEMENT * row, lines, planes, pitch)
             base = 4 * 16 * 512 * (first + row)
             for line in range(64):
                 place = base + 4 * 16 * 8 * line

@@ -116,6 +116,26 @@ def _add(maps: int, u: float, t: float, width: int, height: int, weight: float, 
 
 
 @compiled
+def _softplus(raw: Any) -> Any:
+    """Softplus of sharpness 50 of a weight, which is its identity above 0.1."""
+    if raw <= ZERO:
+        return NOTHING
+    steep = SOFTNESS * raw
+    return raw if steep > np.float32(5) else np.float32(np.log1p(np.exp(steep))) / SOFTNESS
+
+
+@compiled
+def _divide(volume: Any, total: Any) -> None:
+    """Sums of w f and w f f (P, 16) to means and variances, by the sums of w (P,)."""
+    for p in range(volume.shape[0]):
+        share = ONE / total[p]
+        for k in range(8):
+            mean = volume[p, k] * share
+            volume[p, k] = mean
+            volume[p, 8 + k] = volume[p, 8 + k] * share - mean * mean
+
+
+@compiled
 def local_volumes(
     maps: Any,
     size: Any,
@@ -158,11 +178,10 @@ def local_volumes(
         base = volumes.ctypes.data + 64 * count * m
         for view in range(maps.shape[0]):
             T = camera_from_world[view]
-            n = normals[m]
             turned = np.empty(3, np.float32)
             for i in range(3):
                 start = T[i, 0] * vertices[m, 0] + T[i, 1] * vertices[m, 1] + T[i, 2] * vertices[m, 2] + T[i, 3]
-                turned[i] = T[i, 0] * n[0] + T[i, 1] * n[1] + T[i, 2] * n[2]
+                turned[i] = T[i, 0] * normals[m, 0] + T[i, 1] * normals[m, 1] + T[i, 2] * normals[m, 2]
                 for p in range(count):
                     points[i, p] = start + grid[view, i, p]
             _project(points, K[view], distortion[view], width, height, quirks, places)
@@ -173,19 +192,10 @@ def local_volumes(
                 places[3, p] = factor * max(facing, ZERO) * places[2, p]
             address = maps.ctypes.data + 4 * 8 * maps.shape[1] * maps.shape[2] * view
             for p in range(count):
-                raw = places[3, p]
-                weight = NOTHING
-                if raw > ZERO:
-                    steep = SOFTNESS * raw
-                    weight = raw if steep > np.float32(5) else np.float32(np.log1p(np.exp(steep))) / SOFTNESS
+                weight = _softplus(places[3, p])
                 total[p] += weight
                 _add(address, places[0, p], places[1, p], width, height, weight, base + 64 * p)
-        for p in range(count):
-            share = ONE / total[p]
-            for k in range(8):
-                mean = volumes[m, p, k] * share
-                volumes[m, p, k] = mean
-                volumes[m, p, 8 + k] = volumes[m, p, 8 + k] * share - mean * mean
+        _divide(volumes[m], total)
 
 
 @compiled
