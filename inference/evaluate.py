@@ -114,6 +114,12 @@ def evaluate(
     if not tally.views:
         where = ", ".join(map(str, paths))
         raise TakeError(f"{where}: no set with a truth gave a mesh; make takes with: mien simulate")
+    return _result(model, graphs, options, len(takes), tally)
+
+
+def _result(
+    model: ModelFiles, graphs: Mapping[str, Graph], options: EvaluateOptions, takes: int, tally: "Tally"
+) -> dict[str, Any]:
     precisions = {graph.precision for graph in graphs.values()}
     ours, mean_head = tally.ours.regions(), tally.mean_head.regions()
     return {
@@ -123,7 +129,7 @@ def evaluate(
         "precision": "bf16" if "bf16" in precisions else "f32",
         "without": options.ablate,
         "views": round(float(np.mean(tally.views)), 2),
-        "takes": len(takes),
+        "takes": takes,
         "sets": tally.sets,
         "meshes": len(tally.views),
         "failed": tally.sets - len(tally.views),
@@ -212,8 +218,10 @@ def _measure(
     network: NetworkFactory,
     tally: Tally,
 ) -> None:
-    truths: Truths = MeshTruths(take, model.topology)
-    if options.scans is not None:
+    truths: Truths
+    if options.scans is None:
+        truths = MeshTruths(take, model.topology)
+    else:
         truths = ScanTruths(take, options.scans, options.scan_unit)
     calibration = _chosen_cameras(take.calibration, options.views)
     chosen = itertools.islice(_subsets(take, calibration, truths, options), 0, None, options.stride)
