@@ -61,7 +61,19 @@ network() {
     debian iproute2 || missing "iproute2 could not be installed (several hosts over a bad line)"
 }
 
+mono() {
+    command -v mcs >/dev/null 2>&1 && command -v mono >/dev/null 2>&1 && return
+    debian mono-mcs mono-runtime libmono-system-core4.0-cil || missing "Mono could not be installed (the C# of plugins/unity)"
+}
+
+godot() {
+    command -v godot3-server >/dev/null 2>&1 && return
+    debian godot3-server || missing "godot3-server could not be installed (plugins/godot)"
+}
+
 network
+mono
+godot
 blender
 node_packages
 chromium

@@ -1,0 +1,193 @@
+// The connection to the gateway: a thread that reads all the time and keeps the newest head, nothing older. No Unity types.
+using System;
+using System.Collections.Generic;
+using System.IO;
+using System.Net.Sockets;
+using System.Threading;
+
+namespace Mien
+{
+    /// <summary>Comes back by itself; Take from any one thread, Status says why nothing moves.</summary>
+    public sealed class MienClient : IDisposable
+    {
+        private const int RetryMs = 500;
+        private const int RefusedMs = 3000; // a server that does not speak our language will not learn at once
+        private const int SilenceMs = 5000; // health comes each second
+
+        private readonly string _host, _token;
+        private readonly int _port, _retryMs, _refusedMs, _silenceMs;
+        private readonly bool _mesh;
+        private readonly object _lock = new object();
+        private readonly ManualResetEvent _done = new ManualResetEvent(false);
+        private readonly Thread _thread;
+        private TcpClient _socket;
+        private Topology _topology;
+        private Frame _frame = new Frame();
+        private bool _freshTopology, _freshFrame;
+        private string _status;
+
+        /// <param name="mesh">false: weights and pose only.</param>
+        /// <param name="hurry">divides all pauses; for tests.</param>
+        public MienClient(string host, int port, string token = "", bool mesh = true, int hurry = 1)
+        {
+            _host = host;
+            _port = port;
+            _token = token ?? "";
+            _mesh = mesh;
+            _retryMs = RetryMs / hurry;
+            _refusedMs = RefusedMs / hurry;
+            _silenceMs = SilenceMs;
+            _status = "connecting to " + host + ":" + port;
+            _thread = new Thread(Run) { IsBackground = true, Name = "Mien" };
+            _thread.Start();
+        }
+
+        /// <summary>One line for people.</summary>
+        public string Status { get { lock (_lock) return _status; } }
+
+        /// <summary>The newest topology if it was not taken yet, else null.</summary>
+        public Topology TakeTopology()
+        {
+            lock (_lock)
+            {
+                Topology topology = _freshTopology ? _topology : null;
+                _freshTopology = false;
+                return topology;
+            }
+        }
+
+        /// <summary>Exchanges the caller's frame for the newest one if it was not taken yet: buffers go round, nothing is allocated.</summary>
+        public bool TakeFrame(ref Frame frame)
+        {
+            lock (_lock)
+            {
+                if (!_freshFrame || _freshTopology) return false;
+                Frame newest = _frame;
+                _frame = frame;
+                frame = newest;
+                _freshFrame = false;
+                return true;
+            }
+        }
+
+        /// <summary>Hangs up for good.</summary>
+        public void Dispose()
+        {
+            _done.Set();
+            lock (_lock)
+            {
+                if (_socket != null) _socket.Close();
+            }
+            _thread.Join();
+        }
+
+        private void Run()
+        {
+            while (!_done.WaitOne(0))
+            {
+                int pause = _retryMs;
+                try { Say(Talk()); }
+                catch (RecordException error)
+                {
+                    if (error.Fault != Fault.Incomplete) pause = _refusedMs;
+                    Say(error.Message);
+                }
+                catch (SocketException) { Say(Nobody()); }
+                catch (IOException error)
+                {
+                    var cause = error.InnerException as SocketException;
+                    bool silent = cause != null && cause.SocketErrorCode == SocketError.TimedOut || cause != null && cause.SocketErrorCode == SocketError.WouldBlock;
+                    Say(silent ? "the server has fallen silent; connecting again" : Nobody());
+                }
+                catch (ObjectDisposedException) { Say("not connected"); } // closed while it read
+                _done.WaitOne(pause);
+            }
+        }
+
+        private string Nobody() { return "nobody answers at " + _host + ":" + _port + "; is `mien serve` running?"; }
+
+        private string Talk()
+        {
+            using (var socket = new TcpClient { NoDelay = true, ReceiveBufferSize = 1 << 20 })
+            {
+                lock (_lock)
+                {
+                    if (_done.WaitOne(0)) return "not connected";
+                    _socket = socket;
+                }
+                socket.Connect(_host, _port);
+                NetworkStream stream = socket.GetStream();
+                stream.ReadTimeout = _silenceMs;
+                string asked = "{\"target\":\"unity\",\"split\":true,\"normals\":true" + (_mesh ? "" : ",\"mesh\":false") +
+                    (_token.Length == 0 ? "" : ",\"token\":" + Json.Quote(_token)) + "}";
+                byte[] request = Reader.EncodeRequest(asked);
+                stream.Write(request, 0, request.Length);
+                Say("connected; waiting for a head");
+                return Receive(stream);
+            }
+        }
+
+        private string Receive(NetworkStream stream)
+        {
+            var reader = new Reader();
+            var message = new Message();
+            var bytes = new byte[1 << 18];
+            bool answered = false;
+            while (true)
+            {
+                int count = stream.Read(bytes, 0, bytes.Length);
+                if (count == 0)
+                {
+                    reader.Close();
+                    return "the server hung up; connecting again";
+                }
+                reader.Feed(bytes, 0, count);
+                while (reader.Next(message))
+                {
+                    if (message.Kind == Kind.End) return "the server says: " + message.Text + "; connecting again";
+                    if (message.Kind == Kind.Hello) answered = Answered(message.About);
+                    else if (answered) Keep(message); // else in a form that was not asked for
+                }
+            }
+        }
+
+        private bool Answered(Dictionary<string, object> about)
+        {
+            object target, token;
+            about.TryGetValue("token", out token);
+            if (true.Equals(token) && _token.Length == 0)
+                throw new RecordException(Fault.Damaged, "the server asks for a token: that of its serve.token_file");
+            return about.TryGetValue("target", out target) && "unity".Equals(target);
+        }
+
+        private void Keep(Message message)
+        {
+            if (message.Kind == Kind.Topology)
+            {
+                Topology told = message.Topology;
+                lock (_lock)
+                {
+                    _topology = told;
+                    _freshTopology = true;
+                    _freshFrame = false; // a head of the old topology is of no use any more
+                }
+                Say("live: " + (told.Name.Length == 0 ? "head" : told.Name) + ", " + told.Vertices + " vertices");
+            }
+            else if (message.Kind == Kind.Frame || message.Kind == Kind.Weights)
+            {
+                lock (_lock)
+                {
+                    Frame old = _frame;
+                    _frame = message.Frame;
+                    message.Frame = old;
+                    _freshFrame = true;
+                }
+            }
+        }
+
+        private void Say(string status)
+        {
+            lock (_lock) _status = status;
+        }
+    }
+}
