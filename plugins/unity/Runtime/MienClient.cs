@@ -135,7 +135,7 @@ namespace Mien
             bool answered = false;
             while (true)
             {
-                int count = stream.Read(bytes, 0, bytes.Length);
+                int count = ReadSome(stream, bytes);
                 if (count == 0)
                 {
                     reader.Close();
@@ -148,6 +148,18 @@ namespace Mien
                     if (message.Kind == Kind.Hello) answered = Answered(message.About);
                     else if (answered) Keep(message); // else in a form that was not asked for
                 }
+            }
+        }
+
+        /// <summary>Bytes read; 0 also where the server cut the line: what came before it is still told.</summary>
+        private static int ReadSome(NetworkStream stream, byte[] bytes)
+        {
+            try { return stream.Read(bytes, 0, bytes.Length); }
+            catch (IOException error)
+            {
+                var cause = error.InnerException as SocketException;
+                if (cause == null || cause.SocketErrorCode != SocketError.ConnectionReset) throw;
+                return 0;
             }
         }
 

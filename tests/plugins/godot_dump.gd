@@ -1,0 +1,87 @@
+# Under godot3-server: dump STEP FILE... prints what the decoder reads; live PORT prints what a head node shows, until killed.
+# Arrays are printed as base64 of their bytes: the test makes of them the digits of tests/plugins/golden.py.
+extends SceneTree
+
+const Records = preload("res://addons/mien_live/records.gd")
+const Head = preload("res://addons/mien_live/mien_head.gd")
+
+var head = null
+var said = ""
+var shown = 0
+
+
+func _init():
+	var words = Array(OS.get_cmdline_args())
+	words = words.slice(words.find("--do") + 1, words.size() - 1)
+	if words[0] == "live":
+		Engine.target_fps = 120
+		head = Head.new()
+		head.port = int(words[1])
+		get_root().add_child(head)
+		return
+	for k in range(2, words.size()):
+		print("# ", words[k])
+		dump(words[k], int(words[1]))
+	quit()
+
+
+func _idle(_delta):
+	if head != null and head.client != null:
+		if head.client.status != said:
+			said = head.client.status
+			print("status ", said)
+		if head.applied != shown:
+			shown = head.applied
+			var arrays = head.mesh.surface_get_arrays(0)
+			var names = "vertices=%s index=%s normals=%s" % [b64(arrays[0]), b64(arrays[8]), b64(arrays[1])]
+			print("head ", head.client.topology["name"].replace(" ", "_"), " ", names, " source=", b64(head.client.topology["source"]), " jaw=", head.weight("jawOpen"))
+	return false
+
+
+func b64(array):
+	if array == null:
+		return "-"
+	var bytes = var2bytes(array)
+	return Marshalls.raw_to_base64(bytes.subarray(8, bytes.size() - 1)) if bytes.size() > 8 else ""
+
+
+func line(m):
+	match m["kind"]:
+		Records.HELLO:
+			var a = m["about"]
+			var text = "hello %s %s %s %s" % [a["target"], PoolStringArray(a["axes"]).join(","), a["unit"], a["winding"]]
+			for name in ["mesh", "normals", "quantised", "split", "token"]:
+				text += " %s=%d" % [name, int(a[name])]
+			return text
+		Records.HEALTH:
+			return "health " + m["about"]["state"]
+		Records.END:
+			return "end " + m["text"]
+		Records.TOPOLOGY:
+			return "topology %08x %d triangles=i%s uv=f%s corners=i%s source=i%s units=%s name=%s" % [m["key"], m["vertices"], b64(m["triangles"]), b64(m["uv"]), b64(m["corners"]), b64(m["source"]), PoolStringArray(m["units"]).join(","), m["name"]]
+	var time = StreamPeerBuffer.new()
+	time.put_double(m["time"])
+	var begin = "%s %d %08x %s" % ["frame" if m["kind"] == Records.FRAME else "weights", m["sequence"], m["key"], Marshalls.raw_to_base64(time.data_array)]
+	var rest = " pose=f%s weights=f%s" % [b64(m["pose"]), b64(m["weights"])]
+	if m["kind"] != Records.FRAME:
+		return begin + rest
+	return begin + " positions=f" + b64(m["positions"]) + rest + " normals=f" + b64(m["normals"])
+
+
+func dump(path, step):
+	var file = File.new()
+	file.open(path, File.READ)
+	var stream = file.get_buffer(file.get_len())
+	var reader = Records.new()
+	var at = 0
+	while at < stream.size() and reader.fault == "":
+		reader.feed(stream.subarray(at, int(min(at + step, stream.size())) - 1))
+		at += step
+		var message = reader.next()
+		while message != null:
+			print(line(message))
+			message = reader.next()
+	reader.close()
+	if reader.fault != "":
+		print("error ", reader.fault)
+		print("said ", reader.error)
