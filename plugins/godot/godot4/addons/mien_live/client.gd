@@ -1,4 +1,4 @@
-# Godot 4, not run by us. The connection to the gateway: poll() each frame; keeps the newest head, nothing older; comes back by itself.
+# The connection to the gateway (Godot 4, not run by us): poll() each frame; newest head only; comes back by itself.
 extends RefCounted
 
 const Records = preload("records.gd")

@@ -1,4 +1,4 @@
-# The live head as a mesh: metres, +Y up, face along +Z, where the rig saw it relative to this node. Godot 4, not run by us.
+# The live head as a mesh: metres, +Y up, face along +Z, relative to this node. Godot 4, not run by us.
 extends MeshInstance3D
 
 const Client = preload("client.gd")

@@ -1,4 +1,4 @@
-# Mien's records (docs/gateway.md, version 1): bytes of the gateway to arrays. Godot 4, not run by us. Every length is checked before it is
+# Records of Mien (docs/gateway.md, version 1) to arrays. Godot 4, not run by us. Every length is checked before it is
 # used; arrays are made by the engine from whole blocks, never number by number. One reader per connection.
 extends RefCounted
 
