@@ -1,9 +1,8 @@
-# Under godot3-server: dump STEP FILE... prints what the decoder reads; live PORT prints what a head node shows, until killed.
+# Under godot3-server: dump STEP FILE... prints what the decoder reads; live PORT prints what the head of sample.tscn shows, until killed.
 # Arrays are printed as base64 of their bytes: the test makes of them the digits of tests/plugins/golden.py.
 extends SceneTree
 
 const Records = preload("res://addons/mien_live/records.gd")
-const Head = preload("res://addons/mien_live/mien_head.gd")
 
 var head = null
 var said = ""
@@ -15,9 +14,10 @@ func _init():
 	words = words.slice(words.find("--do") + 1, words.size() - 1)
 	if words[0] == "live":
 		Engine.target_fps = 120
-		head = Head.new()
+		var sample = load("res://sample.tscn").instance()
+		head = sample.get_node("Head")
 		head.port = int(words[1])
-		get_root().add_child(head)
+		get_root().add_child(sample)
 		return
 	for k in range(2, words.size()):
 		print("# ", words[k])

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.skipif(
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("godot")
-    shutil.copytree(ROOT / "plugins/godot/godot3/addons", folder / "addons")
+    shutil.copytree(ROOT / "plugins/godot/godot3", folder, dirs_exist_ok=True)
     shutil.copy(ROOT / "tests/plugins/godot_dump.gd", folder)
     (folder / "project.godot").write_text('config_version=4\n[application]\nconfig/name="test"\n')
     return folder
