@@ -17,8 +17,8 @@ from streamer.config import RecordConfig, SyncConfig
 from streamer.errors import MienError
 from streamer.pixels import encode_pixels
 from streamer.takes import TakeWriter
-from streamer.takes.layout import new_take_path, take_number
 from streamer.takes.intake import Intake
+from streamer.takes.layout import new_take_path, take_number
 from streamer.types import Calibration, Encoding, Frame
 
 IDLE_S = 0.5
