@@ -71,7 +71,22 @@ godot() {
     debian godot3-server || missing "godot3-server could not be installed (plugins/godot)"
 }
 
+# NVIDIA's graph compiler and bindings, as pyproject.toml pins them: they need no GPU. 100 MB to load.
+gpu_check() {
+    pins=$("$python" -c '
+import importlib.metadata as metadata, sys, tomllib
+with open(sys.argv[1], "rb") as file:
+    pins = tomllib.load(file)["project"]["optional-dependencies"]["gpu-check"]
+have = {f"{part.name}=={part.version}".lower().replace("_", "-") for part in metadata.distributions()}
+print(*[pin for pin in pins if pin not in have])' "$here/../pyproject.toml") || return
+    [ -z "$pins" ] && return
+    # shellcheck disable=SC2086 # one word per pin
+    "$python" -m pip --disable-pip-version-check install --quiet $pins >/dev/null 2>&1 ||
+        missing "TensorRT's compiler and bindings ($pins) could not be installed"
+}
+
 network
+gpu_check
 mono
 godot
 blender
