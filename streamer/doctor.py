@@ -21,7 +21,7 @@ from streamer.config import BusConfig, RecordConfig, ServeConfig
 WRITE_MB = 64
 NEEDED_MB_PER_S = 50.0
 """Eight JPEG cameras of 640x480 at 30 fps write less than a third of this."""
-REQUIREMENT = re.compile(r"([\w.-]+)==([\w.+]+)(?:\s*;\s*extra\s*==\s*[\"'](\w+)[\"'])?")
+REQUIREMENT = re.compile(r"([\w.-]+)==([\w.+]+)(?:\s*;\s*extra\s*==\s*[\"']([\w-]+)[\"'])?")
 """All that pyproject.toml of Mien writes; its test holds that."""
 RING_MB = 64.0
 """Shared memory that a default rig takes, with room."""
