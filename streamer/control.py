@@ -14,7 +14,7 @@ from zmq.auth.thread import ThreadAuthenticator
 
 from streamer.config import BusConfig
 from streamer.errors import MienError, TransportError
-from streamer.keys import load_client, load_server
+from streamer.keys import admit_known, load_client, load_server
 from streamer.transport import bind_error, is_loopback, parse_endpoint
 
 VERSION = 1
@@ -64,12 +64,7 @@ class ControlServer:
         self._thread = threading.Thread(target=self._run, name="control", daemon=True)
         try:
             if server is not None:
-                pair, clients = server
-                self._authenticator = ThreadAuthenticator(self._context)
-                self._authenticator.start()
-                self._authenticator.configure_curve(domain="*", location=str(clients))
-                self._socket.curve_server = True
-                self._socket.curve_publickey, self._socket.curve_secretkey = pair.public, pair.secret
+                self._authenticator = admit_known(self._socket, self._context, *server)
             self._socket.bind(f"tcp://{host}:{port}")
         except zmq.ZMQError as error:
             self._free()

@@ -13,7 +13,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+import zmq
 import zmq.auth
+from zmq.auth.thread import ThreadAuthenticator
 
 from streamer.errors import TransportError
 
@@ -70,6 +72,32 @@ def load_client(folder: Path) -> tuple[KeyPair, bytes]:
         TransportError: a file is absent, not a certificate, or readable by others.
     """
     return _pair(folder / "client.key_secret"), _load(folder / "server.key")[0]
+
+
+def admit_known(
+    socket: zmq.Socket[bytes], context: zmq.Context[zmq.Socket[bytes]], pair: KeyPair, clients: Path
+) -> ThreadAuthenticator:
+    """Make a socket, before it is bound, speak CURVE and let in only those whose keys are known.
+
+    Args:
+        socket: that will be bound.
+        context: the socket's.
+        pair: of the server; see `load_server`.
+        clients: folder of the keys that may come in.
+
+    Returns:
+        What checks them; stop it after the socket is closed and before its context ends.
+    """
+    authenticator = ThreadAuthenticator(context)
+    authenticator.start()
+    try:
+        authenticator.configure_curve(domain="*", location=str(clients))
+        socket.curve_server = True
+        socket.curve_publickey, socket.curve_secretkey = pair.public, pair.secret
+    except zmq.ZMQError:
+        authenticator.stop()
+        raise
+    return authenticator
 
 
 def _pair(path: Path) -> KeyPair:

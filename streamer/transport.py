@@ -20,7 +20,7 @@ from zmq.auth.thread import ThreadAuthenticator
 from streamer.channels import Role
 from streamer.config import BusConfig
 from streamer.errors import TransportError, WireError
-from streamer.keys import load_client, load_server
+from streamer.keys import admit_known, load_client, load_server
 from streamer.ring import RingReaders, RingWriter, remove_stale_segments
 from streamer.types import U8, Frame
 from streamer.wire import Descriptor, Message, decode, encode, topic
@@ -129,12 +129,7 @@ class Publisher:
         self._socket.setsockopt(zmq.IPV6, host.startswith("["))
         try:
             if server is not None:
-                pair, clients = server
-                self._authenticator = ThreadAuthenticator(self._context)
-                self._authenticator.start()
-                self._authenticator.configure_curve(domain="*", location=str(clients))
-                self._socket.curve_server = True
-                self._socket.curve_publickey, self._socket.curve_secretkey = pair.public, pair.secret
+                self._authenticator = admit_known(self._socket, self._context, *server)
             self._socket.bind(f"tcp://{host}:{port}")
         except zmq.ZMQError as error:
             self.close()

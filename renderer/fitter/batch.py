@@ -37,10 +37,6 @@ class Batch:
     """(r, 3) unit vectors."""
     colour: Tensor
     """(r, 3) of the pixel, 0..1."""
-    low: Tensor
-    """(r,) least opacity that the pixel is known to have."""
-    high: Tensor
-    """(r,) greatest."""
     distance: Tensor
     """(r,) metres along the ray to the surface; 0: unknown."""
 
@@ -105,10 +101,7 @@ class Sampler:
         pixels = torch.from_numpy(np.stack([x, y], 1).astype(np.float32)).to(device)
         origins, directions = rays_of(self._lenses, torch.from_numpy(camera).to(device), pixels)
         distance = torch.from_numpy(self._distance(step, camera, x, y)).to(device)
-        low = (distance > 0).float()
-        return Batch(
-            steps.tolist(), counts.tolist(), origins, directions, colour, low, torch.ones_like(low), distance
-        )  # fmt: skip
+        return Batch(steps.tolist(), counts.tolist(), origins, directions, colour, distance)
 
     def _distance(
         self, step: NDArray[np.int64], camera: NDArray[np.int64], x: NDArray[np.int64], y: NDArray[np.int64]

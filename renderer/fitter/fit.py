@@ -155,13 +155,12 @@ class Fit:
         front = torch.zeros_like(batch.colour).index_add(0, samples.ray[seen], weights[seen, None] * tint)
         behind = self.field.background(batch.origins - 0.5, batch.directions)
         colour = front + (1 - accumulation)[:, None] * behind
-        chosen = batch.high > 0 if preset.published else torch.ones_like(batch.high)
         part = self.step / preset.steps
         ends = PUBLISHED_TOLERANCE_M if preset.published else DEPTH_TOLERANCE_M
         tolerance = ramp(part, 0.0, preset.schedule.depth_closes, *ends)
         terms = {
-            "colour": losses.colour_loss(colour, batch.colour, chosen),
-            "mask": weight.mask * losses.mask_loss(accumulation, batch.low, batch.high),
+            "colour": losses.colour_loss(colour, batch.colour),
+            "mask": weight.mask * losses.mask_loss(accumulation, batch.distance > 0),
             "air": weight.air * losses.air_loss(density, step_m),
             "distortion": weight.distortion * losses.distortion_loss(weights, samples, step_m),
         }

@@ -17,15 +17,14 @@ def mean_of(values: Tensor, chosen: Tensor) -> Tensor:
     return (values * chosen).sum() / chosen.sum().clamp_min(1)
 
 
-def colour_loss(colour: Tensor, target: Tensor, chosen: Tensor) -> Tensor:
-    """Mean squared difference of (r, 3) colours over chosen rays and channels."""
-    return mean_of(((colour - target) ** 2).mean(1), chosen)
+def colour_loss(colour: Tensor, target: Tensor) -> Tensor:
+    """Mean squared difference of (r, 3) colours over rays and channels."""
+    return ((colour - target) ** 2).mean()
 
 
-def mask_loss(accumulation: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """Mean distance of (r,) accumulated weights to their interval [low, high]; equal: an alpha; 0 and 1: unknown."""
-    outside = (low - accumulation).clamp_min(0) + (accumulation - high).clamp_min(0)
-    return mean_of(outside, (high - low) < 1)
+def mask_loss(accumulation: Tensor, solid: Tensor) -> Tensor:
+    """Mean distance to 1 of the (r,) accumulated weights of rays that are known to end on something."""
+    return mean_of((1 - accumulation).abs(), solid)
 
 
 def empty_loss(weights: Tensor, samples: Samples, distance: Tensor, tolerance_m: float) -> Tensor:

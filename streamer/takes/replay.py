@@ -1,5 +1,6 @@
 """Take -> bus: what was recorded is published again in its own time, with its own identities."""
 
+import math
 import threading
 import time
 from collections.abc import Iterator
@@ -15,6 +16,8 @@ from streamer.types import Frame, MeshFrame
 from streamer.wire import Message
 
 STATE_PERIOD_S = 1.0
+LOOK_S = 0.05
+"""Seconds between looks whether the listeners are there."""
 
 
 class Shift:
@@ -149,11 +152,8 @@ class _StateClock:
 
 def _wait(seconds: float, clock: _StateClock, stop: threading.Event, over: threading.Event | None = None) -> None:
     end_s = time.monotonic() + seconds
-    while (left_s := end_s - time.monotonic()) > 0 and not stop.is_set():
-        if over is not None and over.wait(min(left_s, clock.tick(), 0.05)):
-            return
-        if over is None:
-            stop.wait(min(left_s, clock.tick()))
+    while (left_s := end_s - time.monotonic()) > 0 and not stop.is_set() and not (over and over.is_set()):
+        stop.wait(min(left_s, clock.tick(), LOOK_S if over else math.inf))
 
 
 def _paced(
