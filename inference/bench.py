@@ -75,9 +75,7 @@ def stand_in_sets(options: BenchOptions) -> list[FrameSet]:
     return sets
 
 
-def bench_model(
-    model: ModelFiles, options: BenchOptions, *, network: NetworkFactory = live_network
-) -> dict[str, Any]:
+def bench_model(model: ModelFiles, options: BenchOptions, *, network: NetworkFactory = live_network) -> dict[str, Any]:
     """Measure a model.
 
     Args:
@@ -141,7 +139,5 @@ def _in_turn(sets: list[FrameSet], first: int, count: int) -> Iterator[FrameSet]
 
 def _retimed(frame_set: FrameSet, number: int) -> FrameSet:
     """The set as the `number`-th of a rig at 30 Hz: a bench that went back in time would look like another person."""
-    members = {
-        name: replace(frame, exposure_time_ns=number * PERIOD_NS) for name, frame in frame_set.members.items()
-    }
+    members = {name: replace(frame, exposure_time_ns=number * PERIOD_NS) for name, frame in frame_set.members.items()}
     return replace(frame_set, members=members)

@@ -104,9 +104,9 @@ def open_network(
     return kind(parts, compiled, cameras, threads)
 
 
-def bench_published(model: ModelFiles, graphs: Path, *, engine: str, threads: int, views: int, meshes: int) -> (
-    dict[str, Any]
-):
+def bench_published(
+    model: ModelFiles, graphs: Path, *, engine: str, threads: int, views: int, meshes: int
+) -> dict[str, Any]:
     """Measure a published network; keys as those of `inference.bench.bench_model`.
 
     Raises:

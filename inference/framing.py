@@ -50,9 +50,7 @@ def fit_window(camera_width: int, camera_height: int, width: int, height: int) -
 def framed(camera: Camera, window: Window, width: int, height: int) -> Camera:
     """Return the camera of the network's picture: `window` of the full picture resized to `width` x `height`."""
     sx, sy = width / window.width, height / window.height
-    to_small = np.array(
-        [[sx, 0, (0.5 - window.left) * sx - 0.5], [0, sy, (0.5 - window.top) * sy - 0.5], [0, 0, 1]]
-    )
+    to_small = np.array([[sx, 0, (0.5 - window.left) * sx - 0.5], [0, sy, (0.5 - window.top) * sy - 0.5], [0, 0, 1]])
     return replace(camera, width=width, height=height, K=to_small @ camera.K)
 
 

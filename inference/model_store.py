@@ -236,9 +236,7 @@ def _write_parts(folder: Path, parts: ModelParts) -> None:
             key: GraphEntry(f"{key}.onnx", _sha256(folder / f"{key}.onnx"), parts.graphs[key].precision)
             for key in sorted(parts.graphs)
         },
-        weights={
-            stage: FileEntry(f"{stage}.npz", _sha256(folder / f"{stage}.npz")) for stage in sorted(parts.weights)
-        },
+        weights={stage: FileEntry(f"{stage}.npz", _sha256(folder / f"{stage}.npz")) for stage in sorted(parts.weights)},
         published=parts.published,
         provenance=parts.provenance,
     )

@@ -278,5 +278,3 @@ def _same(a: Camera, b: Camera) -> bool:
     return (a.id, a.serial, a.width, a.height) == (b.id, b.serial, b.width, b.height) and all(
         np.array_equal(getattr(a, name), getattr(b, name)) for name in arrays
     )
-
-

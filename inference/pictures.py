@@ -41,9 +41,7 @@ class PictureMaker:
         workers: threads that decode; 0: as many as cores.
     """
 
-    def __init__(
-        self, calibration: Calibration, *, width: int, height: int, max_views: int, workers: int = 0
-    ) -> None:
+    def __init__(self, calibration: Calibration, *, width: int, height: int, max_views: int, workers: int = 0) -> None:
         """Choose the cameras and their windows."""
         chosen = [calibration.cameras[i] for i in choose_evenly(calibration.cameras, max_views)]
         if len(chosen) < len(calibration.cameras):

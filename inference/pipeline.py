@@ -67,9 +67,9 @@ class Outcome(Generic[Item, Result]):
     """When it went through."""
 
 
-def idle_times(spans: Spans, streams: Mapping[str, str], free_ns: Mapping[str, int], since_ns: int, end_ns: int) -> (
-    tuple[int, int]
-):
+def idle_times(
+    spans: Spans, streams: Mapping[str, str], free_ns: Mapping[str, int], since_ns: int, end_ns: int
+) -> tuple[int, int]:
     """Split the time in which no stage of an item ran into lost time and waiting for others. Pure.
 
     Args:
@@ -296,4 +296,3 @@ class Pipeline(Generic[Item, Result]):
 def delivery(stages: Sequence[Stage], hand_out: Callable[[Access], Any]) -> Stage:
     """Return the last stage of a pipeline with these stages."""
     return Stage(DELIVER, DELIVER, hand_out, reads=(RESULT,), after=ends(stages), always=True)
-

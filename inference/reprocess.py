@@ -179,16 +179,19 @@ def _write(
     total = take.count_sets()
     info = take.info
     outcomes = closing(reconstruct_all(take.frame_sets(sync), reconstructor))
-    with TakeWriter(
-        folder,
-        calibration=_cameras(take, setting.calibration),
-        config_text=take.config_text if setting.config_text is None else setting.config_text,
-        show=info.show,
-        slate=info.slate,
-        take=info.take,
-        record=RecordConfig(meshes="lossless" if setting.lossless else "quantised"),
-        sync=replace(sync, match=info.match, tolerance_us=info.tolerance_us),
-    ) as writer, outcomes as found:
+    with (
+        TakeWriter(
+            folder,
+            calibration=_cameras(take, setting.calibration),
+            config_text=take.config_text if setting.config_text is None else setting.config_text,
+            show=info.show,
+            slate=info.slate,
+            take=info.take,
+            record=RecordConfig(meshes="lossless" if setting.lossless else "quantised"),
+            sync=replace(sync, match=info.match, tolerance_us=info.tolerance_us),
+        ) as writer,
+        outcomes as found,
+    ):
         for outcome in found:
             members = outcome.item.members.values()
             log_ns = max(times[frame.camera, frame.frame_id, frame.exposure_time_ns] for frame in members)

@@ -133,6 +133,6 @@ def _report(
     for lives in board.lives.values():  # the last counts of a process may come after the recorder's last word
         for beat in lives:
             tally.add("health", beat)
-    return build_report(
-        tally, engine=settings.inference.engine, model=settings.inference.model, restarts=restarts
-    ) | {"out": str(out)}
+    return build_report(tally, engine=settings.inference.engine, model=settings.inference.model, restarts=restarts) | {
+        "out": str(out)
+    }

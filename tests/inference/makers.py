@@ -20,8 +20,15 @@ def octahedron(name: str = "octahedron", radius: float = 0.1) -> Topology:
     template = radius * np.array([[1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 1], [0, 0, -1]], np.float32)
     triangles = [[0, 2, 4], [2, 1, 4], [1, 3, 4], [3, 0, 4], [2, 0, 5], [1, 2, 5], [3, 1, 5], [0, 3, 5]]
     uv = (template[:, :2] / radius + 1) / 2
-    return Topology(name, np.array(triangles), uv, np.array(triangles), template, ("jawOpen", "mouthClose"),
-                    {"face": np.array([0, 1, 2, 3, 4]), "back": np.array([5])})
+    return Topology(
+        name,
+        np.array(triangles),
+        uv,
+        np.array(triangles),
+        template,
+        ("jawOpen", "mouthClose"),
+        {"face": np.array([0, 1, 2, 3, 4]), "back": np.array([5])},
+    )
 
 
 def camera(name: str, angle: float, *, width: int = 64, height: int = 48) -> Camera:
@@ -48,8 +55,20 @@ def frame(name: str, frame_id: int, rgb: U8, *, encoding: str = "rgb8", sequence
     time_ns = EXPOSURE_NS + frame_id * 33_333_333
     sequence = frame_id if sequence is None else sequence
     data = jpeg(rgb) if encoding == "jpeg" else rgb
-    return Frame(name, frame_id, frame_id, sequence, time_ns, "host", time_ns, time_ns,
-                 rgb.shape[1], rgb.shape[0], encoding, data)  # type: ignore[arg-type]
+    return Frame(
+        name,
+        frame_id,
+        frame_id,
+        sequence,
+        time_ns,
+        "host",
+        time_ns,
+        time_ns,
+        rgb.shape[1],
+        rgb.shape[0],
+        encoding,
+        data,
+    )  # type: ignore[arg-type]
 
 
 def grey(level: int, width: int = 64, height: int = 48) -> U8:
@@ -61,8 +80,15 @@ def frame_set(frames: Iterable[Frame], absent: Iterable[str] = (), frozen: Itera
     """A set of these frames."""
     members = {f.camera: f for f in frames}
     times = [f.exposure_time_ns for f in members.values()]
-    return FrameSet(next(iter(members.values())).frame_id, members, dict.fromkeys(absent, "missing"),
-                    max(times) - min(times), next(iter(members)), 0, frozenset(frozen))
+    return FrameSet(
+        next(iter(members.values())).frame_id,
+        members,
+        dict.fromkeys(absent, "missing"),
+        max(times) - min(times),
+        next(iter(members)),
+        0,
+        frozenset(frozen),
+    )
 
 
 def grey_set(calibration: Calibration, frame_id: int, cameras: Iterable[str] | None = None) -> FrameSet:
@@ -80,8 +106,13 @@ def tiny_model(folder: Path, *, views: int = 8, width: int = 16, height: int = 1
     folder.parent.mkdir(parents=True, exist_ok=True)
     graph = mean_of_views(folder.parent / f"{folder.name}-source.onnx", views, height, width)
     values: dict[str, object] = {
-        "name": "tiny", "width": width, "height": height, "max_views": views, "topology": topology,
-        "constants": {"template": topology.template}, "vertex_axes": {"template": 0},
+        "name": "tiny",
+        "width": width,
+        "height": height,
+        "max_views": views,
+        "topology": topology,
+        "constants": {"template": topology.template},
+        "vertex_axes": {"template": 0},
         "graphs": {"mean": GraphFile(graph, "geometry")},
         "provenance": Provenance("mien train takes --seed 7", 7, "0123abc", 12, {"face_median_mm": 1.5}),
     }

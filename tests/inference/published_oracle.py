@@ -154,8 +154,16 @@ def localise(state: State, volume: Tensor, largest: float, reach: float) -> tupl
 
 
 def coarse(
-    state: State, images: Tensor, views: tuple[Tensor, Tensor, Tensor], *, blocks: tuple[int, ...], grid: int,
-    step: float, centre: tuple[float, ...], levels: int, largest: float,
+    state: State,
+    images: Tensor,
+    views: tuple[Tensor, Tensor, Tensor],
+    *,
+    blocks: tuple[int, ...],
+    grid: int,
+    step: float,
+    centre: tuple[float, ...],
+    levels: int,
+    largest: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Vertices (N, 3), scale, rotation, translation in mm."""
     maps = features(state, images, blocks)
@@ -175,8 +183,18 @@ def normals(vertices: Tensor, triangles: Tensor) -> Tensor:
 
 
 def refine(
-    state: State, images: Tensor, views: tuple[Tensor, Tensor, Tensor], vertices: Tensor, visibility: Tensor,
-    template: Tensor, triangles: Tensor, *, blocks: tuple[int, ...], grid: int, step: float, levels: int,
+    state: State,
+    images: Tensor,
+    views: tuple[Tensor, Tensor, Tensor],
+    vertices: Tensor,
+    visibility: Tensor,
+    template: Tensor,
+    triangles: Tensor,
+    *,
+    blocks: tuple[int, ...],
+    grid: int,
+    step: float,
+    levels: int,
 ) -> Tensor:
     """Refined vertices (N, 3)."""
     maps = features(state, images, blocks)

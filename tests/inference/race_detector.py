@@ -113,9 +113,7 @@ class TracingDevice:
 
     name = "tracing"
 
-    def __init__(
-        self, seed: int, *, skip: int = -1, waits_per_set: int = 0, without_reuse_wait: bool = False
-    ) -> None:
+    def __init__(self, seed: int, *, skip: int = -1, waits_per_set: int = 0, without_reuse_wait: bool = False) -> None:
         self._random = random.Random(seed)
         self.skip, self.waits_per_set, self.without_reuse_wait = skip, waits_per_set, without_reuse_wait
         self.waits = 0

@@ -97,8 +97,18 @@ def famos_folder(folder: Path) -> None:
         rotation = np.array([[np.cos(angle), 0, np.sin(angle)], [0, 1, 0], [-np.sin(angle), 0, np.cos(angle)]])
         centre = rotation.T @ [0, 0, -900.0]
         write_tka(
-            folder / "calibrations" / stem / f"{name}.tka", rotation, centre,
-            f=16, k1=0.0004, k2=0.000002, sx=0.0055, sy=0.0055, a=590, b=790, w=1200, h=1600,
+            folder / "calibrations" / stem / f"{name}.tka",
+            rotation,
+            centre,
+            f=16,
+            k1=0.0004,
+            k2=0.000002,
+            sx=0.0055,
+            sy=0.0055,
+            a=590,
+            b=790,
+            w=1200,
+            h=1600,
         )
         picture = folder / "images" / stem / "000032" / f"smile.000032.{name}.png"
         picture.parent.mkdir(parents=True, exist_ok=True)

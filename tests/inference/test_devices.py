@@ -87,6 +87,7 @@ def test_stamps_are_in_order(device: Device) -> None:
 def test_replayed_work_runs_every_time(device: Device) -> None:
     buffer, stream, done = device.buffer(BufferSpec((2,))), device.stream("replay", "device"), device.event()
     for number in range(4):
+
         def set_up(value: int = number) -> None:
             buffer.host[:] = value
 

@@ -31,7 +31,7 @@ def test_a_triangle_is_no_nearer_than_its_densest_sampling(seed: int, flatness: 
     """An independent check: the least distance to many points of the triangle is an upper bound, nearly reached."""
     random = np.random.default_rng(seed)
     point, a, b, c = random.normal(size=(4, 3))
-    c = a + (b - a) * random.random() + (c - a) * 10.0**-abs(flatness)
+    c = a + (b - a) * random.random() + (c - a) * 10.0 ** -abs(flatness)
     u, v = np.meshgrid(np.linspace(0, 1, 60), np.linspace(0, 1, 60))
     keep = u + v <= 1 + 1e-12
     samples = a + u[keep][:, None] * (b - a) + v[keep][:, None] * (c - a)
@@ -49,7 +49,7 @@ def test_point_to_surface_is_exact(seed: int, count: int, spread: float) -> None
     sizes = 10.0 ** random.uniform(-3, 1, (count, 1, 1))
     vertices = (centres + sizes * random.normal(size=(count, 3, 3))).reshape(-1, 3)
     triangles = np.arange(3 * count, dtype=np.int32).reshape(-1, 3)
-    triangles[:: 7, 2] = triangles[:: 7, 1]
+    triangles[::7, 2] = triangles[::7, 1]
     points = random.normal(size=(20, 3)) * spread
     np.testing.assert_allclose(
         point_to_surface(points, vertices, triangles), brute_force(points, vertices, triangles), atol=1e-12

@@ -123,8 +123,11 @@ def test_a_manifest_that_was_edited_wrongly_is_refused(
 @given(st.text(st.characters(codec="utf-8")), st.text(st.characters(codec="utf-8"), min_size=1), st.integers(0, 2**60))
 def test_any_text_survives_the_manifest(command: str, name: str, seed: int) -> None:
     base = "a" * 64
-    text = manifest_to_text(Manifest(name=name, width=16, height=12, max_views=2,
-                                     provenance=Provenance(command, seed, measured={command: 0.25})))
+    text = manifest_to_text(
+        Manifest(
+            name=name, width=16, height=12, max_views=2, provenance=Provenance(command, seed, measured={command: 0.25})
+        )
+    )
     text = text.replace('file = ""\nsha256 = ""', f'file = "x.npz"\nsha256 = "{base}"')
     text = text.replace("vertex_axes = {  }", "vertex_axes = { t = 0 }")
     parsed = parse_manifest(text, "here")

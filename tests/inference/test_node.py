@@ -116,9 +116,7 @@ class Stage:
 def stage(tmp_path: Path) -> Iterator[Callable[..., Stage]]:
     stages: list[Stage] = []
 
-    def make(
-        network: NetworkFactory = FakeNetwork, sync: SyncConfig = SYNC, *, calibrate: bool = True
-    ) -> Stage:
+    def make(network: NetworkFactory = FakeNetwork, sync: SyncConfig = SYNC, *, calibrate: bool = True) -> Stage:
         model = tiny_model(tmp_path / "tiny").folder
         stages.append(Stage(model, sync, network, ring(8), calibrate=calibrate))
         return stages[-1]

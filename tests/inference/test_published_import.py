@@ -36,8 +36,10 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         torch.save(state, folder / f"{name}.pth")
     template, triangles = bumpy_head()
     write_obj(folder / "template.obj", template / 1000, triangles)
-    return {name: folder / file for name, file in
-            (("coarse", "coarse.pth"), ("refine", "refine.pth"), ("template", "template.obj"))}
+    return {
+        name: folder / file
+        for name, file in (("coarse", "coarse.pth"), ("refine", "refine.pth"), ("template", "template.obj"))
+    }
 
 
 def bring(files: dict[str, Path], out: Path, **changed: Path) -> Imported:
@@ -86,9 +88,15 @@ def test_everything_that_is_wrong_is_in_one_line(files: dict[str, Path], tmp_pat
     message = str(caught.value)
     assert "\n" not in message
     for part in (
-        "2 missing: ", gone, turned, "1 extra: sparse_point_net.extra.weight",
-        f"{bent} is (12, 1, 3, 3), expected (12, 8, 3, 3)", f"{cast} is torch.float16, expected torch.float32",
-        "2 not finite: ", spoiled, f"{variance} (a negative variance)",
+        "2 missing: ",
+        gone,
+        turned,
+        "1 extra: sparse_point_net.extra.weight",
+        f"{bent} is (12, 1, 3, 3), expected (12, 8, 3, 3)",
+        f"{cast} is torch.float16, expected torch.float32",
+        "2 not finite: ",
+        spoiled,
+        f"{variance} (a negative variance)",
     ):
         assert part in message, part
     assert not (tmp_path / "model").exists()

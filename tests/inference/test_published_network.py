@@ -55,8 +55,15 @@ def test_coarse_stage_agrees_with_the_specification() -> None:
         found = stage(images[None], tensors(cameras))
     state = official_state(stage, torch.float64)
     vertices, scale, rotation, shift = oracle.coarse(
-        state, images.double(), double(cameras), blocks=SMALL.trunk_blocks, grid=SMALL.grid, step=SMALL.step_mm,
-        centre=SMALL.centre_mm, levels=len(SMALL.coarse_levels), largest=SMALL.localiser_scale,
+        state,
+        images.double(),
+        double(cameras),
+        blocks=SMALL.trunk_blocks,
+        grid=SMALL.grid,
+        step=SMALL.step_mm,
+        centre=SMALL.centre_mm,
+        levels=len(SMALL.coarse_levels),
+        largest=SMALL.localiser_scale,
     )
     # the weights are hard enough: the localiser moved, and vertices spread over a good part of their box
     assert (scale - 0.2).abs().min() > 1e-3 and shift.norm() > 1.0
@@ -76,9 +83,17 @@ def test_refinement_agrees_with_the_specification() -> None:
     with torch.no_grad():
         found = stage(images[None], tensors(cameras), torch.from_numpy(vertices)[None], sight[None].float())
     expected = oracle.refine(
-        official_state(stage, torch.float64), images.double(), double(cameras), torch.from_numpy(vertices).double(),
-        sight, torch.from_numpy(template).double(), torch.from_numpy(triangles), blocks=SMALL.trunk_blocks,
-        grid=SMALL.local_grid, step=SMALL.local_step_mm, levels=len(SMALL.local_levels),
+        official_state(stage, torch.float64),
+        images.double(),
+        double(cameras),
+        torch.from_numpy(vertices).double(),
+        sight,
+        torch.from_numpy(template).double(),
+        torch.from_numpy(triangles),
+        blocks=SMALL.trunk_blocks,
+        grid=SMALL.local_grid,
+        step=SMALL.local_step_mm,
+        levels=len(SMALL.local_levels),
     )
     assert (expected - torch.from_numpy(vertices)).norm(dim=1).median() > 0.5  # it does something
     torch.testing.assert_close(found[0].double(), expected, atol=1e-3, rtol=0)

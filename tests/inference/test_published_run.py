@@ -76,8 +76,14 @@ def test_both_stages_agree_with_the_specification(
     double = {key: torch.from_numpy(value).double() for key, value in arrays.items()}
     views = (double["K_coarse"], double["distortion_coarse"], double["camera_from_world"])
     vertices, scale, rotation, shift = oracle.coarse(
-        official_state(hard_coarse(), torch.float64), double["images_coarse"], views, blocks=SMALL.trunk_blocks,
-        grid=SMALL.grid, step=SMALL.step_mm, centre=SMALL.centre_mm, levels=len(SMALL.coarse_levels),
+        official_state(hard_coarse(), torch.float64),
+        double["images_coarse"],
+        views,
+        blocks=SMALL.trunk_blocks,
+        grid=SMALL.grid,
+        step=SMALL.step_mm,
+        centre=SMALL.centre_mm,
+        levels=len(SMALL.coarse_levels),
         largest=SMALL.localiser_scale,
     )
     np.testing.assert_allclose(out["coarse_vertices"], vertices, atol=0.02)
@@ -90,15 +96,27 @@ def test_both_stages_agree_with_the_specification(
     seen = visibility(out["coarse_vertices"], triangles, arrays["K_refine"], arrays["camera_from_world"])
     assert (out["visibility"] == seen).mean() > 0.99  # the hand-over in metres may turn a vertex at the very edge
     expected = oracle.refine(
-        official_state(hard_refine(), torch.float64), double["images_refine"],
-        (double["K_refine"], double["distortion_refine"], double["camera_from_world"]), coarse,
-        torch.from_numpy(out["visibility"]).long(), torch.from_numpy(template).double(), torch.from_numpy(triangles),
-        blocks=SMALL.trunk_blocks, grid=SMALL.local_grid, step=SMALL.local_step_mm, levels=len(SMALL.local_levels),
+        official_state(hard_refine(), torch.float64),
+        double["images_refine"],
+        (double["K_refine"], double["distortion_refine"], double["camera_from_world"]),
+        coarse,
+        torch.from_numpy(out["visibility"]).long(),
+        torch.from_numpy(template).double(),
+        torch.from_numpy(triangles),
+        blocks=SMALL.trunk_blocks,
+        grid=SMALL.local_grid,
+        step=SMALL.local_step_mm,
+        levels=len(SMALL.local_levels),
     )
     np.testing.assert_allclose(out["vertices"], expected, atol=2e-3)
     assert {key: value.shape for key, value in out.items()} == {
-        "coarse_vertices": (64, 3), "vertices": (64, 3), "visibility": (VIEWS, 64), "normals": (64, 3),
-        "localiser_scale": (3,), "localiser_rotation": (3, 3), "localiser_translation_mm": (3,),
+        "coarse_vertices": (64, 3),
+        "vertices": (64, 3),
+        "visibility": (VIEWS, 64),
+        "normals": (64, 3),
+        "localiser_scale": (3,),
+        "localiser_rotation": (3, 3),
+        "localiser_translation_mm": (3,),
     }
 
 
@@ -139,8 +157,11 @@ CASES: list[tuple[dict[str, np.ndarray], type[MienError], str]] = [
     (broken(K_coarse=lambda a: a[:3]), ModelError, "K_coarse is (3, 3, 3) float32; expected (4, 3, 3) float32"),
     (broken(images_coarse=lambda a: (a * 60 + 128).astype(np.uint8)), ModelError, "(4, 3, 50, 66) uint8; expected"),
     (broken(images_refine=lambda a: a * 60 + 128), ModelError, "normalised ones are expected"),
-    (broken(images_refine=lambda a: np.where(np.arange(VIEWS)[:, None, None, None] == 1, np.float32(-2), a)),
-     ModelError, "images_refine of view 1 are of one value"),
+    (
+        broken(images_refine=lambda a: np.where(np.arange(VIEWS)[:, None, None, None] == 1, np.float32(-2), a)),
+        ModelError,
+        "images_refine of view 1 are of one value",
+    ),
     (broken(distortion_refine=lambda a: a * np.nan), ModelError, "distortion_refine holds values that are not finite"),
     (broken(camera_from_world=lambda a: a * [1, 1, 1, 0.001]), CalibrationError, "seems to be in metres"),
     (broken(camera_from_world=lambda a: a * [2, 1, 1, 1]), CalibrationError, "of view 0, 1, 2, 3 is no rigid"),

@@ -116,9 +116,7 @@ def test_the_verb_registers_every_scan_and_training_reads_them(
         read_takes([take], tmp_path / "scans", registrations=out)
 
 
-def test_what_cannot_be_registered_is_named(
-    take: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_cannot_be_registered_is_named(take: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     scans, out = tmp_path / "scans", tmp_path / "registered"
     command = ["register", str(take), "--scans", str(scans), "--out", str(out)]
     assert mien.main([*command, "--scan-unit", "m"]) == 1

@@ -89,8 +89,11 @@ def test_numbers_of_the_shrinking() -> None:
 
     smooth = gaussian_filter(picture, [0.5, 0.5, 0], mode="mirror")
     small = cv2.resize(smooth, (4, 4), interpolation=cv2.INTER_LINEAR) / 1e6
-    np.testing.assert_allclose([small[1, 1, 0], small[0, 1, 0], small[1, 0, 0], small[0, 0, 0]],
-                               [0.19937, 0.023884, 0.023884, 0.0028611], rtol=1e-4)
+    np.testing.assert_allclose(
+        [small[1, 1, 0], small[0, 1, 0], small[1, 0, 0], small[0, 0, 0]],
+        [0.19937, 0.023884, 0.023884, 0.0028611],
+        rtol=1e-4,
+    )
     bright = np.zeros((8, 8, 3), np.uint8)
     bright[2, 2] = 250
     np.testing.assert_array_equal(shrink(bright, (4, 4))[..., 0], np.rint(small[..., 0] * 250))

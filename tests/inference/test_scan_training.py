@@ -38,7 +38,12 @@ from tests.inference.scan_world import plain_folder, template, write_mesh
 
 SETTINGS = ScanSettings(
     sizes=replace(SMALL, step_mm=60.0, centre_mm=(0.0, 0.0, 0.0), localiser_scale=1.0),
-    coarse_size=(66, 50), refine_size=(132, 100), min_views=2, scan_points=300, refined=40, seed=1,
+    coarse_size=(66, 50),
+    refine_size=(132, 100),
+    min_views=2,
+    scan_points=300,
+    refined=40,
+    seed=1,
 )
 
 

@@ -49,9 +49,7 @@ def test_node_counts_a_damaged_picture_and_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     whole, made = makers.encode_pixels, iter(range(15))
-    monkeypatch.setattr(
-        makers, "encode_pixels", lambda *a: ("jpeg", whole(*a)[1][: 40 if next(made) == 7 else None])
-    )
+    monkeypatch.setattr(makers, "encode_pixels", lambda *a: ("jpeg", whole(*a)[1][: 40 if next(made) == 7 else None]))
     write_take(tmp_path / "take", sets=5)
     assert run(["node", "--json"], replace(playback_of(tmp_path / "take"), encoding="raw")) == 0
     counters = json.loads(capsys.readouterr().out)["counters"]

@@ -58,9 +58,7 @@ def test_picture_folders_become_a_take(tmp_path: Path) -> None:
     assert {name: len(files) for name, files in find_images(globs, rig).items()} == {"26_A": 5, "28_B": 12}
 
 
-def test_a_famos_sequence_keeps_its_numbers_and_its_holes(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_famos_sequence_keeps_its_numbers_and_its_holes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = tmp_path / "images"
     for number in (32, 33, 35):
         for camera, name in enumerate(NAMES):

@@ -109,12 +109,15 @@ while True:
 
 def test_failure_before_ready_is_one_clear_line(tmp_path: Path) -> None:
     started = time.time_ns()
-    with Supervisor(
-        [spec("node", "refuse", tmp_path / "pids", beats=True)],
-        logs=tmp_path,
-        command=COMMAND,
-        last_beat_ns=lambda _name: started,  # a beat from before this start proves nothing
-    ) as supervisor, pytest.raises(ProcessError) as caught:
+    with (
+        Supervisor(
+            [spec("node", "refuse", tmp_path / "pids", beats=True)],
+            logs=tmp_path,
+            command=COMMAND,
+            last_beat_ns=lambda _name: started,  # a beat from before this start proves nothing
+        ) as supervisor,
+        pytest.raises(ProcessError) as caught,
+    ):
         until(polled(supervisor, lambda: False), "the failure")
     text = str(caught.value)
     assert "\n" not in text

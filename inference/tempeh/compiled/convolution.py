@@ -28,6 +28,7 @@ F43 = np.array(
 TOEPLITZ = np.array([[0, 1, 0], [0, -1, 1], [1, -1, 0]], np.float64)
 """Transform of three taps for two voxels between zeros."""
 
+
 def transformed(weight: NDArray[np.floating], size: int) -> F32:
     """Weights of a 3x3x3 convolution (O, I, 3, 3, 3) for volumes of `size` voxels along an edge: (F, I, O)."""
     rule = TOEPLITZ if size == 2 else F43
