@@ -3,13 +3,12 @@
 import argparse
 import dataclasses
 import json
-import re
 import sys
 from pathlib import Path
 
-from streamer.arguments import positive
+from streamer.arguments import positive, size_between
 
-_SIZE = re.compile(r"(\d{2,5})x(\d{2,5})")
+SIZE = size_between((160, 120), (7680, 4320))
 
 
 def add_verbs(
@@ -31,18 +30,11 @@ def add_verbs(
     view.add_argument("--headless", action="store_true", help="open no window even where there is a display")
     view.add_argument("--seconds", type=positive, metavar="N", help="stop after this long (--snapshot alone: 60)")
     view.add_argument("--take", type=Path, metavar="PATH", help="show a recorded take instead of the bus")
-    view.add_argument("--size", type=_size, metavar="WxH", help="size of the picture, e.g. 1920x1080 (default: [view])")
+    view.add_argument("--size", type=SIZE, metavar="WxH", help="size of the picture, e.g. 1920x1080 (default: [view])")
     view.set_defaults(handler=_view)
     from renderer.fitter.cli import add_fit
 
     add_fit(subparsers, common)
-
-
-def _size(text: str) -> tuple[int, int]:
-    match = _SIZE.fullmatch(text)
-    if match is None or not (160 <= int(match[1]) <= 7680 and 120 <= int(match[2]) <= 4320):
-        raise argparse.ArgumentTypeError(f"{text!r}: expected WIDTHxHEIGHT from 160x120 to 7680x4320, e.g. 1280x720")
-    return int(match[1]), int(match[2])
 
 
 def _view(args: argparse.Namespace) -> int:

@@ -110,6 +110,20 @@ def picture_size(text: str) -> tuple[int, int]:
     return int(width), int(height)
 
 
+def size_between(least: tuple[int, int], most: tuple[int, int]) -> Callable[[str], tuple[int, int]]:
+    """Return a reader of WIDTHxHEIGHT in pixels with limits, both included; it raises `ArgumentTypeError` beyond."""
+
+    def read(text: str) -> tuple[int, int]:
+        width, height = picture_size(text)
+        if not (least[0] <= width <= most[0] and least[1] <= height <= most[1]):
+            raise argparse.ArgumentTypeError(
+                f"{text}: expected WIDTHxHEIGHT from {least[0]}x{least[1]} to {most[0]}x{most[1]}"
+            )
+        return width, height
+
+    return read
+
+
 def _number(text: str) -> float:
     try:
         return float(text)

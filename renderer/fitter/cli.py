@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from streamer.arguments import size_between
 from streamer.errors import FitError
 
 if TYPE_CHECKING:
@@ -69,7 +70,12 @@ def add_fit(verbs: Verbs, common: argparse.ArgumentParser) -> None:
     what.add_argument("--split", choices=("held-out", "training"), help="the rig's own cameras (default: held-out)")
     what.add_argument("--path", choices=("circle", "spiral", "front"), help="a moving camera, while time goes on")
     render.add_argument("--frames", type=_range, default=(None, None), metavar="A:B", help="these frames of the fit")
-    render.add_argument("--size", type=_size, metavar="WxH", help="of the pictures of a path (default: the take's)")
+    render.add_argument(
+        "--size",
+        type=size_between((16, 16), (8192, 8192)),
+        metavar="WxH",
+        help="of the pictures of a path (default: the take's)",
+    )
     render.add_argument("--out", type=Path, required=True, metavar="DIR", help="PNG pictures, and a video of a path")
     report = action("report", _report, "a page with pictures beside the truth, error maps and curves")
     report.add_argument("--out", type=Path, metavar="FILE.html", help="default: report.html in the run's folder")
@@ -95,13 +101,6 @@ def _range(text: str) -> tuple[int | None, int | None]:
     if not colon or not all(part == "" or part.isdigit() for part in (first, last)):
         raise argparse.ArgumentTypeError(f"{text!r}: expected A:B, two whole numbers of which either may be left out")
     return (int(first) if first else None, int(last) if last else None)
-
-
-def _size(text: str) -> tuple[int, int]:
-    width, _, height = text.partition("x")
-    if not (width.isdigit() and height.isdigit() and 16 <= int(width) <= 8192 and 16 <= int(height) <= 8192):
-        raise argparse.ArgumentTypeError(f"{text!r}: expected WIDTHxHEIGHT from 16x16 to 8192x8192")
-    return int(width), int(height)
 
 
 def _store(args: argparse.Namespace) -> "Store":
