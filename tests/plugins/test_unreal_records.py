@@ -15,6 +15,7 @@ from tests.plugins.golden import FOLDER, TARGETS
 ROOT = Path(__file__).resolve().parents[2]
 PLUGIN = ROOT / "plugins/unreal/MienLive"
 HEADERS = PLUGIN / "Source/MienLive/Public"
+DECODER = ("MienJson.h", "MienRecords.h")
 STRICT = ["-std=c++17", "-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Werror"]
 SANITIZED = ["-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-D_GLIBCXX_SANITIZE_VECTOR=1"]
 MUTATIONS = 4000
@@ -75,7 +76,7 @@ def test_truncations_and_mutations_are_survived(program: Path) -> None:
 @needs_compiler
 def test_the_guard_sees_a_planted_read_outside(tmp_path: Path) -> None:
     """Without its length check the decoder fails under the sanitizers: they do watch."""
-    for name in ("MienJson.h", "MienRecords.h"):
+    for name in DECODER:
         text = (HEADERS / name).read_text()
         planted = text.replace("if (!good || count > left_)", "if (!good)")
         (tmp_path / name).write_text(planted)
@@ -95,11 +96,12 @@ def test_the_guard_sees_a_planted_read_outside(tmp_path: Path) -> None:
 
 
 def test_the_decoder_is_engine_free_and_the_plugin_has_mien_version() -> None:
-    for name in ("MienJson.h", "MienRecords.h"):
+    for name in DECODER:
         text = (HEADERS / name).read_text()
         included = set(re.findall(r'#include [<"]([^>"]+)[>"]', text))
         assert included <= {"cmath", "cstddef", "cstdint", "cstring", "string", "vector", "MienJson.h"}
         assert not re.search(r"\b(throw|try|catch|new|delete)\b", re.sub(r"//.*", "", text))
+    assert sum(len((HEADERS / name).read_text().splitlines()) for name in DECODER) < 400, "small enough to be read"
     about = json.loads((PLUGIN / "MienLive.uplugin").read_text())
     mien = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     assert about["VersionName"] == mien["version"]

@@ -39,9 +39,7 @@ std::string joined(const std::vector<std::string>& words) {
 }
 
 std::string hello(const mien::Json& about) {
-    std::vector<std::string> axes;
-    for (const mien::Json& axis : about.find("axes")->items) axes.push_back(axis.text);
-    std::string text = "hello " + about.string("target") + " " + joined(axes) + " " + about.string("unit") + " " + about.string("winding");
+    std::string text = "hello " + about.string("target") + " " + joined(about.find("axes")->texts) + " " + about.string("unit") + " " + about.string("winding");
     for (const char* name : {"mesh", "normals", "quantised", "split", "token"}) text += std::string(" ") + name + (about.truth(name) ? "=1" : "=0");
     return text;
 }
@@ -93,7 +91,7 @@ size_t survive(const uint8_t* data, size_t size) {
     reader.feed(data, size);
     while (reader.next(message) == mien::Step::message) ++read;
     reader.close();
-    for (size_t at = 0; at + mien::header_bytes <= size;) {
+    for (size_t at = 0; at + sizeof(mien::Header) <= size;) {
         uint16_t begin = 0;
         uint32_t payload = 0;
         std::memcpy(&begin, data + at + 6, 2);
