@@ -84,6 +84,7 @@ def _add_simulate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--world", choices=("demo", "wide", "room"), default="demo", help="the demo's; any studio; webcams in any room"
     )
+    parser.add_argument("--mattes", action="store_true", help="exact mattes as the layer alpha; the demo's world only")
     parser.add_argument("--skins", metavar="NPZ", help="photographic skins (skin_textures), not for demo")
     parser.add_argument("--jobs", type=at_least_one, default=1, metavar="J", help="processes (default: 1)")
 
@@ -160,6 +161,7 @@ def run_simulate(args: argparse.Namespace) -> int:
             world=args.world,
             jobs=args.jobs,
             skins=None if args.skins is None else Path(args.skins),
+            mattes=args.mattes,
             progress=advance,
         )
     if args.json:

@@ -65,6 +65,8 @@ class Studio:
         self._painter = Painter(load_head(), width, height, cameras)
         self._noise = noise_tile(np.random.default_rng([seed, 0x5E7]))
         self._levels: dict[float, NDArray[np.int8]] = {}
+        self.mattes: U8 = np.zeros((cameras, height, width), np.uint8)
+        """(cameras, H, W) where the last pictures show the person, 0 or 255: exact."""
 
     def dress(self, person: Person) -> None:
         """Set the appearance for the pictures to come."""
@@ -83,6 +85,7 @@ class Studio:
             shown = vertices + person.look.hair_m[:, None] * vertex_normals(vertices, head.triangles)
         torso = _torso_pose(moment.world_from_head)
         rgba = self._painter.paint(shown, torso, stage_set.calibration.cameras)
+        self.mattes = rgba[..., 3]
         pictures = [
             expose(rgba[i], background, sensor, self._grain(sensor.noise_dn), self._offset(background.size, rng))
             for i, (background, sensor) in enumerate(zip(stage_set.backgrounds, stage_set.sensors, strict=True))
@@ -158,6 +161,11 @@ class Stage:
             weights=moment.weights,
         )
         return dict(zip(self.calibration.ids, pictures, strict=True)), truth
+
+    @property
+    def mattes(self) -> dict[str, U8]:
+        """Camera id to the (H, W) matte of the last picture, 0 or 255."""
+        return dict(zip(self.calibration.ids, self._studio.mattes, strict=True))
 
     def close(self) -> None:
         """Release the GL context."""
