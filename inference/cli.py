@@ -135,7 +135,7 @@ def _add_train(
 def _engine_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--engine", metavar="NAME", help="what runs the model (default: inference.engine)")
     parser.add_argument(
-        "--precision", choices=("auto", "f32", "bf16"), help="of the convolution nets (default: inference.precision)"
+        "--precision", choices=("auto", "f32", "bf16", "f16"), help="of the convolution nets (default: inference.precision)"
     )
 
 

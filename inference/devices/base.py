@@ -27,6 +27,8 @@ class BufferSpec:
     """Its fixed shape."""
     dtype: str = "float32"
     """Its numpy element type."""
+    device_only: bool = False
+    """The host never looks at it: a device with memory of its own gives it no host side."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,13 +9,18 @@ device work is the device's business alone.
 """
 
 import logging
+import math
 import threading
 import time
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from inference.devices.base import Buffer, BufferSpec, Event, Space, Stream
+from inference.devices.capture import Captures
 from inference.devices.cpu import CpuEvent, CpuStream, own
 from streamer.errors import EngineError, MissingExtra
 
@@ -108,8 +113,7 @@ class CudaStream(CudaHostStream):
         with device.current():
             self.native = device.driver.Stream(device.driver.stream_flags.NON_BLOCKING)
         self.handle = int(self.native.handle)
-        self._seen: set[Hashable] = set()
-        self._graphs: dict[Hashable, Any] = {}
+        self._captures = Captures(device.graphs, self.handle)
         super().__init__(name, device)
 
     def record(self, event: Event) -> None:
@@ -139,48 +143,15 @@ class CudaStream(CudaHostStream):
         self._device.driver.memcpy_dtoh_async(buffer.host, buffer.device, self.native)
 
     def replay(self, key: Hashable, work: Callable[[], None]) -> None:
-        """Issue plainly the first time, capture the second, replay from then on; see `Stream.replay`.
-
-        The first run is plain: engines set themselves up in it. What cannot be captured is issued plainly for good.
-        """
-        graphs = self._device.graphs
-        if key not in self._seen or graphs is None:
-            self._seen.add(key)
-            work()
-            return
-        if key not in self._graphs:
-            self._graphs[key] = self._capture(graphs, key, work)
-        if self._graphs[key] is None:
-            work()
-        else:
-            _check(graphs.cuGraphLaunch(self._graphs[key], self.handle))
-
-    def _capture(self, graphs: Any, key: Hashable, work: Callable[[], None]) -> Any:
-        """Return the executable graph of what `work` issues; None if it cannot be captured."""
-        mode = graphs.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
-        _check(graphs.cuStreamBeginCapture(self.handle, mode))
-        try:
-            try:
-                work()
-            finally:  # a capture that was begun has to end, whatever happened in it
-                ended = graphs.cuStreamEndCapture(self.handle)
-            (graph,) = _check(ended)
-            (executable,) = _check(graphs.cuGraphInstantiate(graph, 0))
-            _check(graphs.cuGraphDestroy(graph))
-        except (EngineError, RuntimeError) as error:
-            log.warning("stage %s is issued plainly, it cannot be captured as a CUDA graph: %s", key, error)
-            return None
-        return executable
+        """See `Stream.replay` and `inference.devices.capture`."""
+        self._captures.replay(key, work)
 
     def close(self) -> None:
         """End the thread after what it was given, and wait for the device."""
         super().close()
         with self._device.current():
             self.native.synchronize()
-            for executable in self._graphs.values():
-                if executable is not None:
-                    _check(self._device.graphs.cuGraphExecDestroy(executable))
-        self._graphs.clear()
+            self._captures.close()
 
 
 def _own(event: Event) -> CudaEvent:
@@ -188,18 +159,6 @@ def _own(event: Event) -> CudaEvent:
     if not isinstance(point, CudaEvent):
         raise TypeError(f"{type(event).__name__} was not made by this device")
     return point
-
-
-def _check(result: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return what a cuda-bindings call gave.
-
-    Raises:
-        EngineError: it failed.
-    """
-    status, *values = result
-    if int(status) != 0:
-        raise EngineError(f"CUDA: {getattr(status, 'name', status)}")
-    return tuple(values)
 
 
 class CudaDevice:
@@ -260,16 +219,73 @@ class CudaDevice:
 
     def buffer(self, spec: BufferSpec) -> Buffer:
         """See `Device.buffer`."""
+        shape = (0,) if spec.device_only else spec.shape
+        what = f"a buffer of {spec.dtype} {spec.shape}"
+        native = self.allocate(math.prod(spec.shape) * np.dtype(spec.dtype).itemsize, what)
         with self.current():
             try:
-                host = self.driver.pagelocked_zeros(spec.shape, spec.dtype)
-                native = self.driver.mem_alloc(max(1, host.nbytes))
-                self.driver.memset_d8(native, 0, max(1, host.nbytes))
+                return Buffer(self.driver.pagelocked_zeros(shape, spec.dtype), native)
             except (MemoryError, self.driver.Error) as error:
+                raise EngineError(f"no page-locked memory for {what}: {error}; use fewer views or slots") from error
+
+    def allocate(self, size: int, what: str) -> Any:
+        """Allocate device memory, zero; it is given back with the last reference to what is returned.
+
+        Args:
+            size: bytes.
+            what: for the message.
+
+        Raises:
+            EngineError: there is not enough memory.
+        """
+        with self.current():
+            try:
+                native = self.driver.mem_alloc(max(1, size))
+                self.driver.memset_d8(native, 0, max(1, size))
+            except (MemoryError, OverflowError, self.driver.Error) as error:
                 raise EngineError(
-                    f"no GPU memory for a buffer of {spec.dtype} {spec.shape}: {error}; use fewer views or slots"
+                    f"no GPU memory for {what} ({size / 1e6:.1f} MB): {error}; use fewer views or slots"
                 ) from error
-        return Buffer(host, native)
+        return native
+
+    def constant(self, values: NDArray[Any], what: str) -> Any:
+        """Return device memory that holds an array, C-contiguous; see `allocate`."""
+        held = np.ascontiguousarray(values)
+        native = self.allocate(held.nbytes, what)
+        with self.current():
+            self.driver.memcpy_htod(native, held)
+        return native
+
+    def kernels(self, cubin: bytes, formats: Mapping[str, str]) -> dict[str, Any]:
+        """Load a module.
+
+        Args:
+            cubin: what `inference.kernels.compile` made for this device's `architecture`.
+            formats: kernel name to the types of its arguments, as `struct` writes them.
+
+        Returns:
+            Kernel name to function, to be launched with `prepared_async_call`.
+
+        Raises:
+            EngineError: it does not load, or lacks a kernel.
+        """
+        with self.current():
+            try:
+                module = self.driver.module_from_buffer(cubin)
+                return {name: module.get_function(name).prepare(kinds) for name, kinds in formats.items()}
+            except self.driver.Error as error:
+                raise EngineError(f"the GPU does not load the kernels {', '.join(formats)}: {error}") from error
+
+    @property
+    def architecture(self) -> int:
+        """Compute capability times ten, 89 for 8.9."""
+        major, minor = self.native.compute_capability()
+        return 10 * int(major) + int(minor)
+
+    @property
+    def identity(self) -> str:
+        """Model, compute capability and driver: what a plan that was built on it depends on."""
+        return f"{self.native.name()} {self.architecture} driver {self.driver.get_driver_version()}"
 
     def close(self) -> None:
         """See `Device.close`. The context goes with the last buffer that was made in it."""

@@ -1,10 +1,10 @@
-"""Engines run ONNX graphs. `open_engine` finds them by name; each imports its own runtime, lazily, in its one file."""
+"""Engines by name; each imports its own runtime, lazily, in its one file."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 from inference.engines.base import Engine, Graph, Precision, TensorSpec
-from streamer.errors import EngineError
+from streamer.errors import EngineError, MissingExtra
 
 __all__ = ["ENGINES", "Engine", "Graph", "Precision", "TensorSpec", "open_engine"]
 
@@ -15,7 +15,27 @@ def _openvino(threads: int, cache_dir: Path | None) -> Engine:
     return OpenVinoEngine(threads=threads, cache_dir=cache_dir)
 
 
-ENGINES: dict[str, Callable[[int, Path | None], Engine]] = {"openvino": _openvino}
+def _tensorrt(threads: int, cache_dir: Path | None) -> Engine:
+    from inference.engines.tensorrt import TensorRtEngine
+
+    return TensorRtEngine(cache_dir=cache_dir)
+
+
+def _torch(threads: int, cache_dir: Path | None) -> Engine:
+    try:
+        from inference.tempeh.torch_engine import TorchEngine
+    except ModuleNotFoundError as error:
+        if error.name not in ("torch", "onnx"):
+            raise
+        raise MissingExtra(error.name, "train") from error
+    return TorchEngine(threads=threads)
+
+
+ENGINES: dict[str, Callable[[int, Path | None], Engine]] = {
+    "openvino": _openvino,
+    "tensorrt": _tensorrt,
+    "torch": _torch,
+}
 """Name to maker. Every engine in it passes the contract suite in tests/inference/test_engines.py."""
 
 

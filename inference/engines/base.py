@@ -14,7 +14,8 @@ from streamer.types import F32
 
 log = logging.getLogger(__name__)
 
-Precision = Literal["auto", "f32", "bf16"]
+Precision = Literal["auto", "f32", "bf16", "f16"]
+Lower = Literal["bf16", "f16"]
 
 
 class TensorSpec(NamedTuple):
@@ -35,7 +36,7 @@ class Graph(Protocol):
 
     @property
     def precision(self) -> str:
-        """What it computes in: `f32` or `bf16`; never `auto`."""
+        """What it computes in: `f32`, `bf16` or `f16`; never `auto`."""
 
     @property
     def inputs(self) -> Mapping[str, TensorSpec]:
@@ -75,8 +76,8 @@ class Engine(Protocol):
 
         Args:
             onnx_path: an ONNX file with static shapes and float32 inputs and outputs.
-            precision: what it may compute in. `auto` takes bf16 only if the machine lists it, it is faster here in a
-                short trial, and it agrees with f32.
+            precision: what it may compute in. `auto` takes the engine's lower precision (bf16 on a CPU, f16 on a GPU)
+                only if the machine has it, it is faster here in a short trial, and it agrees with f32.
 
         Raises:
             EngineError: the file cannot be compiled, or this machine lacks the precision asked for.
@@ -137,17 +138,17 @@ def disagreement(reference: Mapping[str, F32], other: Mapping[str, F32]) -> floa
     return worst
 
 
-def prefer_bf16(f32: Trial, bf16: Trial, *, tolerance: float, gain: float = 1.1) -> bool:
-    """Decide `auto`: whether bf16 is worth taking on this machine.
+def prefer_lower(f32: Trial, lower: Trial, *, tolerance: float, gain: float = 1.1) -> bool:
+    """Decide `auto`: whether a lower precision is worth taking on this machine.
 
     Args:
         f32: trial in float32.
-        bf16: trial in bfloat16.
-        tolerance: largest `disagreement` that is accepted; convolution nets show 3e-3 to 1e-2.
+        lower: trial in the lower precision.
+        tolerance: largest `disagreement` that is accepted; convolution nets show 3e-3 to 1e-2 in bf16.
         gain: how many times faster it must be. More than 1, so that noise does not choose: where bf16 is emulated it is
             6 times slower, where it is native 2 to 8 times faster.
     """
-    return bf16.seconds * gain < f32.seconds and disagreement(f32.outputs, bf16.outputs) <= tolerance
+    return lower.seconds * gain < f32.seconds and disagreement(f32.outputs, lower.outputs) <= tolerance
 
 
 Made = TypeVar("Made", bound=Graph)
@@ -160,19 +161,25 @@ def trial_inputs(specs: Mapping[str, TensorSpec]) -> dict[str, F32]:
 
 
 def choose_precision(
-    make: Callable[[Literal["f32", "bf16"]], Made], *, clock: Callable[[], float], tolerance: float, runs: int = 5
+    make: Callable[[Literal["f32", "bf16", "f16"]], Made],
+    *,
+    clock: Callable[[], float],
+    tolerance: float,
+    lower: Lower = "bf16",
+    runs: int = 5,
 ) -> Made:
-    """Compile in f32 and bf16, run both in turn on equal inputs and return the one to keep.
+    """Compile in f32 and a lower precision, run both in turn on equal inputs and return the one to keep.
 
     Args:
         make: compiles the graph in a precision.
         clock: monotonic seconds.
-        tolerance: see `prefer_bf16`.
+        tolerance: see `prefer_lower`.
+        lower: the lower precision.
         runs: timed runs of each, after one that warms up; interleaved, so that a busy moment hits both.
     """
     graphs = {"f32": make("f32")}
     try:
-        graphs["bf16"] = make("bf16")
+        graphs[lower] = make(lower)
     except EngineError as error:  # listed, yet refused: seen on processors with AVX2 only
         log.info("precision auto stays with f32: %s", error)
         return graphs["f32"]
@@ -185,4 +192,4 @@ def choose_precision(
             graph.run(inputs)
             times[key].append(clock() - start)
     trials = {key: Trial(float(np.median(times[key])), outputs[key]) for key in graphs}
-    return graphs["bf16" if prefer_bf16(trials["f32"], trials["bf16"], tolerance=tolerance) else "f32"]
+    return graphs[lower if prefer_lower(trials["f32"], trials[lower], tolerance=tolerance) else "f32"]

@@ -35,7 +35,7 @@ def _reason(error: Exception) -> str:
 class OpenVinoGraph:
     """A graph compiled by OpenVINO; see `inference.engines.base.Graph`."""
 
-    def __init__(self, compiled: Any, name: str, precision: Literal["f32", "bf16"]) -> None:
+    def __init__(self, compiled: Any, name: str, precision: str) -> None:
         """Take a compiled model with static float32 inputs and outputs."""
         self.name = name
         self.precision = precision
@@ -106,7 +106,7 @@ class OpenVinoEngine:
         Args:
             threads: threads of a run; 0: all cores that this process may use.
             cache_dir: where OpenVINO keeps compiled graphs between starts; None: nowhere.
-            bf16_tolerance: what `auto` accepts, see `prefer_bf16`.
+            bf16_tolerance: what `auto` accepts, see `prefer_lower`.
 
         Raises:
             MissingExtra: openvino is not installed.
@@ -123,6 +123,9 @@ class OpenVinoEngine:
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": 1,
             "INFERENCE_NUM_THREADS": threads or len(os.sched_getaffinity(0)),
+            # Left alone, every graph of one thread pins its caller to the first core while it runs: the stages of two
+            # sets then share one core and the others idle.
+            "ENABLE_CPU_PINNING": False,
         }
         if cache_dir is not None:
             self._options["CACHE_DIR"] = str(cache_dir)
@@ -131,6 +134,8 @@ class OpenVinoEngine:
         """Compile a graph; see `Engine.compile`."""
         if not onnx_path.is_file():
             raise ModelError(f"{onnx_path}: no such graph; run: mien model check")
+        if precision == "f16":
+            raise EngineError("inference.precision = 'f16': openvino computes in f32 or bf16 here; use one, or 'auto'")
         if precision == "auto" and not self._lists_bf16:
             precision = "f32"
         if precision == "bf16" and not self._lists_bf16:
@@ -140,7 +145,7 @@ class OpenVinoEngine:
         except RuntimeError as error:
             raise EngineError(f"{onnx_path}: OpenVINO cannot read it: {_reason(error)}") from error
 
-        def make(kind: Literal["f32", "bf16"]) -> OpenVinoGraph:
+        def make(kind: Literal["f32", "bf16", "f16"]) -> OpenVinoGraph:
             options = self._options | {"INFERENCE_PRECISION_HINT": kind}
             try:
                 compiled = self._core.compile_model(model, "CPU", options)

@@ -25,7 +25,10 @@ PLANTED = {
     "The viewer never reaches torch, by any way": ("renderer/viewer/layout.py", "import torch"),
     "openvino is imported in one file": ("inference/config.py", "import openvino"),
     "pycuda and cuda-bindings are imported in one file": ("inference/config.py", "import pycuda"),
-    "TensorRT-RTX is imported in one file": ("inference/tensorrt/half.py", "import tensorrt_rtx"),
+    "TensorRT and TensorRT-RTX are imported in one file": (
+        "inference/tensorrt/half.py",
+        "import tensorrt\nimport tensorrt_rtx",
+    ),
     "harvesters is imported in one file": ("rig/node.py", "import harvesters"),
     "zmq is known to the transport, its keys and commands only": ("rig/node.py", "import zmq"),
     "sounddevice is imported in one file": ("streamer/takes/session.py", "import sounddevice"),

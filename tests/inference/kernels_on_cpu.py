@@ -43,7 +43,7 @@ class Kernels:
         command = [compiler, *options, "-o", str(folder / "all.so"), str(folder / "all.cpp")]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
-        self._library = ctypes.CDLL(str(folder / "all.so"))
+        self.library = ctypes.CDLL(str(folder / "all.so"))
         self.threads, self.step = 1, 1
 
     def __call__(self, name: str, grid: tuple[int, ...], block: tuple[int, ...], *arguments: Argument) -> None:
@@ -57,7 +57,7 @@ class Kernels:
                 held.append(ctypes.c_int(value))
         addresses = (ctypes.c_void_p * len(held))(*(ctypes.addressof(value) for value in held))
         sizes = [(ctypes.c_int * 3)(*size, *[1] * (3 - len(size))) for size in (grid, block)]
-        getattr(self._library, f"launch_{name}")(*sizes, addresses, self.threads, self.step)
+        getattr(self.library, f"launch_{name}")(*sizes, addresses, self.threads, self.step)
 
 
 def shipped() -> dict[str, str]:

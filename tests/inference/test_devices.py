@@ -11,19 +11,28 @@ import pytest
 
 from inference.devices import DEVICES, BufferSpec, Device, open_device
 from streamer.errors import EngineError, MissingExtra
+from tests.inference.fake_gpu.install import Libraries, install
+from tests.inference.fake_gpu.machine import Machine
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 20.0
 
 
-@pytest.fixture(params=sorted(DEVICES))
-def device(request: pytest.FixtureRequest) -> Iterator[Device]:
+@pytest.fixture(params=[*sorted(DEVICES), "cuda fake early", "cuda fake late", "cuda fake random"])
+def device(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Device]:
+    name, *fake = str(request.param).split()
+    machine = Machine()
+    if fake:
+        machine = Machine(when=fake[1])  # type: ignore[arg-type]
+        install(machine, Libraries(tmp_path), tmp_path, monkeypatch)
     try:
-        one = open_device(str(request.param))
+        one = open_device(name)
     except (MissingExtra, EngineError) as error:
-        pytest.skip(f"{request.param}: {error}")
+        pytest.skip(f"{name}: {error}")
     yield one
     one.close()
+    machine.check_fences()
+    assert machine.faults == [] and machine.stack == []
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("pipeline")]
 
 

@@ -4,16 +4,19 @@ import itertools
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 import pytest
 
-from inference.engines import ENGINES, Graph, TensorSpec, open_engine
-from inference.engines.base import Trial, choose_precision, disagreement, prefer_bf16
+from inference.engines import ENGINES, Graph, Precision, TensorSpec, open_engine
+from inference.engines.base import Trial, choose_precision, disagreement, prefer_lower
 from streamer.errors import EngineError, MissingExtra, ModelError
 from streamer.types import F32
+from tests.inference.fake_gpu.install import Libraries, install
+from tests.inference.fake_gpu.machine import Machine
 from tests.inference.tiny_graphs import conv_and_sample
 
 ROOT = Path(__file__).parents[2]
@@ -28,9 +31,20 @@ def box_sums(picture: F32) -> F32:
     return sum(padded[y : y + 4, x : x + 4] for y, x in itertools.product(range(3), range(3))) + np.float32(0.5)
 
 
-@pytest.fixture(params=sorted(ENGINES))
-def engine_name(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
+@pytest.fixture(params=[*sorted(ENGINES), "tensorrt on a fake GPU"])
+def engine_name(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    name, _, fake = str(request.param).partition(" on ")
+    machine = Machine()
+    if fake:
+        (tmp_path / "gpu").mkdir()
+        install(machine, Libraries(tmp_path), tmp_path / "gpu", monkeypatch)
+    try:
+        open_engine(name, threads=1)
+    except (MissingExtra, EngineError) as error:
+        pytest.skip(f"{name}: {error}")
+    yield name
+    machine.check_fences()
+    assert machine.faults == []
 
 
 @pytest.fixture
@@ -112,7 +126,7 @@ def test_files_that_are_no_graphs_are_refused(engine_name: str, tmp_path: Path) 
 
 def test_auto_ends_in_a_precision_and_right_numbers(engine_name: str, tmp_path: Path) -> None:
     graph = open_engine(engine_name, threads=1).compile(conv_and_sample(tmp_path / "tiny.onnx"), precision="auto")
-    assert graph.precision in ("f32", "bf16")
+    assert graph.precision in ("f32", "bf16", "f16")
     conv = graph.run({"picture": PICTURE, "grid": GRID})["conv"][0, 0]
     np.testing.assert_allclose(conv, box_sums(PICTURE), rtol=1e-2)
 
@@ -120,9 +134,23 @@ def test_auto_ends_in_a_precision_and_right_numbers(engine_name: str, tmp_path: 
 def test_an_unknown_engine_and_a_missing_package_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(EngineError, match=r"'tensorflow'.*openvino"):
         open_engine("tensorflow")
-    monkeypatch.setitem(sys.modules, "openvino", None)
-    with pytest.raises(MissingExtra, match="'openvino' is not installed; run: pip install"):
-        open_engine("openvino")
+    needs = (("openvino", "openvino", "live"), ("tensorrt", "tensorrt", "gpu"))
+    for package, engine, extra in (*needs, ("torch", "torch", "train"), ("onnx", "torch", "train")):
+        with monkeypatch.context() as gone:
+            gone.setitem(sys.modules, package, None)
+            for module in ("inference.tempeh.torch_engine", "inference.tempeh.operators", "inference.tensorrt.half"):
+                gone.delitem(sys.modules, module, raising=False)
+            with pytest.raises(
+                MissingExtra, match=f"'{package}' is not installed; run: pip install 'mien\\[{extra}\\]'"
+            ):
+                open_engine(engine)
+
+
+@pytest.mark.parametrize(("name", "precision"), [("openvino", "f16"), ("torch", "bf16")])
+def test_a_precision_that_an_engine_lacks_is_refused(name: str, precision: Precision, tmp_path: Path) -> None:
+    engine = open_engine(name, threads=1)
+    with pytest.raises(EngineError, match=f"'{precision}': {name} computes in f32 or"):
+        engine.compile(conv_and_sample(tmp_path / "tiny.onnx"), precision=precision)
 
 
 def test_opening_an_engine_reports_to_nobody() -> None:
@@ -179,4 +207,4 @@ def test_disagreement_is_relative_and_takes_the_worst_output() -> None:
     assert disagreement(reference, reference) == 0.0
     assert disagreement(reference, reference | {"b": 101 * ones}) == pytest.approx(0.01)
     assert disagreement(reference, reference | {"zero": ones}) == float("inf")
-    assert not prefer_bf16(Trial(1.0, reference), Trial(0.1, reference | {"zero": ones}), tolerance=1e9)
+    assert not prefer_lower(Trial(1.0, reference), Trial(0.1, reference | {"zero": ones}), tolerance=1e9)
