@@ -9,11 +9,14 @@ from torch import Tensor
 
 from renderer.fitter.box import Box
 from renderer.fitter.footage import Footage, gather
-from renderer.fitter.prior import DEPTH_UNITS, Prior
+from renderer.fitter.layers import DEPTH_UNITS
+from renderer.fitter.prior import Prior
 from renderer.fitter.rays import Lenses, rays_of
 from streamer.errors import TakeError
 from streamer.geometry import project
 from streamer.types import F32, I32
+
+I64 = NDArray[np.int64]
 
 AIMED = 0.6
 """Part of the rays that is drawn from the rectangle around the head."""
@@ -39,6 +42,10 @@ class Batch:
     """(r, 3) of the pixel, 0..1."""
     distance: Tensor
     """(r,) metres along the ray to the surface; 0: unknown."""
+    alpha: Tensor
+    """(r,) how much of the pixel the person covers, 0..1; -1: unknown."""
+    camera: Tensor
+    """(r,) int64 index of the camera."""
 
 
 def aim(footage: Footage, box: Box) -> I32:
@@ -100,18 +107,34 @@ class Sampler:
         colour = torch.from_numpy(gather(self._footage, step, camera, x, y)).to(device)
         pixels = torch.from_numpy(np.stack([x, y], 1).astype(np.float32)).to(device)
         origins, directions = rays_of(self._lenses, torch.from_numpy(camera).to(device), pixels)
-        distance = torch.from_numpy(self._distance(step, camera, x, y)).to(device)
-        return Batch(steps.tolist(), counts.tolist(), origins, directions, colour, distance)
+        distance = self._distance(step, camera, x, y)
+        alpha = self._alpha(step, camera, x, y, distance)
+        views = torch.from_numpy(camera).to(device)
+        known = (torch.from_numpy(distance).to(device), torch.from_numpy(alpha).to(device), views)
+        return Batch(steps.tolist(), counts.tolist(), origins, directions, colour, *known)
 
-    def _distance(
-        self, step: NDArray[np.int64], camera: NDArray[np.int64], x: NDArray[np.int64], y: NDArray[np.int64]
-    ) -> F32:
+    def _distance(self, step: I64, camera: I64, x: I64, y: I64) -> F32:
+        """Measured depth where there is some, else the meshes'."""
         out = np.zeros(len(step), np.float32)
-        if self._prior is None:
-            return out
-        for index, depth in enumerate(self._prior.distance):
-            mine = np.flatnonzero(camera == index)
-            width, height = self._sizes[index]
-            column, row = x[mine] * depth.shape[2] // width, y[mine] * depth.shape[1] // height
-            out[mine] = depth[step[mine], row, column] / np.float32(DEPTH_UNITS)
+        if self._prior is not None:
+            for index, depth in enumerate(self._prior.distance):
+                mine = np.flatnonzero(camera == index)
+                width, height = self._sizes[index]
+                column, row = x[mine] * depth.shape[2] // width, y[mine] * depth.shape[1] // height
+                out[mine] = depth[step[mine], row, column] / np.float32(DEPTH_UNITS)
+        if self._footage.depths is not None:
+            measured = self._footage.depths[self._pixel(step, camera, x, y)] / np.float32(DEPTH_UNITS)
+            out = np.where(measured > 0, measured, out)
         return out
+
+    def _alpha(self, step: I64, camera: I64, x: I64, y: I64, distance: F32) -> F32:
+        """Return the matte's where there is one; what has a surface is solid; else unknown."""
+        alpha = np.where(distance > 0, np.float32(1), np.float32(-1))
+        footage = self._footage
+        if footage.mattes is not None and footage.matted is not None:
+            matte = footage.mattes[self._pixel(step, camera, x, y)] / np.float32(255)
+            alpha = np.where(footage.matted[step, camera], matte, alpha)
+        return np.asarray(alpha, np.float32)
+
+    def _pixel(self, step: I64, camera: I64, x: I64, y: I64) -> I64:
+        return np.asarray(self._footage.begins[step, camera] // 3 + y * self._sizes[camera, 0] + x, np.int64)

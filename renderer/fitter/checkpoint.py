@@ -41,9 +41,13 @@ def _tensors(fit: Fit) -> dict[str, Tensor]:
 
 
 def fingerprint(fit: Fit) -> dict[str, Any]:
-    """Return what a checkpoint and the fit that loads it must share: recipe, instants, cameras."""
+    """Return what a checkpoint and the fit that loads it must share: recipe, instants, cameras.
+
+    The samples of a step are not among it: after a lack of memory a fit goes on with fewer.
+    """
+    recipe = {name: value for name, value in dataclasses.asdict(fit.preset).items() if name != "samples"}
     return {
-        "preset": dataclasses.asdict(fit.preset),
+        "preset": recipe,
         "frame_ids": list(fit.footage.frame_ids),
         "cameras": [camera.id for camera in fit.footage.cameras],
         "box": dataclasses.asdict(fit.box),

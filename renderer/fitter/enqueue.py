@@ -1,13 +1,17 @@
 """From what a person typed to a job, refused at once if it could never be done."""
 
 import json
+import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from renderer.config import FitterConfig
 from renderer.fitter.jobs import Job
 from renderer.fitter.presets import preset_of
-from streamer.errors import ConfigError, TakeError
+from renderer.fitter.store import Store
+from streamer.errors import ConfigError, MienError, TakeError
 from streamer.takes.reader import open_take
 
 
@@ -67,3 +71,34 @@ def job_for(
         if recipe.prior and not len(opened.meshes(mesh_channel)) and not len(opened.meshes("truth")):
             raise TakeError(f"{take} has no meshes; run mien reprocess first, or add it with --no-prior")
     return Job(0, str(take.resolve()), preset, dict(overrides), frames, tuple(hold_out), mesh_channel, priority)
+
+
+def queue_closed(take: Path, fitter: FitterConfig) -> int | None:
+    """Queue a take that was just closed, by the configuration; without its meshes where it has none.
+
+    A take that cannot be fitted, or a queue that cannot be written, is told on standard error and is no failure: the
+    take is safe. A take that is in the queue already is left alone.
+
+    Args:
+        take: its folder.
+        fitter: `[fitter]`.
+
+    Returns:
+        The number of the job, or None.
+    """
+    try:
+        with open_take(take) as opened:
+            prior = bool(len(opened.meshes("mesh")) or len(opened.meshes("truth")))
+            cameras = {name for camera in opened.calibration.cameras for name in (camera.id, camera.serial)}
+        values = {} if prior else {"prior": False}
+        held_out = [name for name in fitter.hold_out if name in cameras]
+        job = job_for(take, preset=fitter.preset, overrides=values, hold_out=held_out)
+        with Store(Path(fitter.queue)) as store:
+            if any(one.take == job.take for one in store.jobs()):
+                return None
+            number = store.add(job, time.time())
+    except (MienError, OSError) as error:
+        print(f"fitter.auto: {take} was not queued: {error}", file=sys.stderr)  # noqa: T201 - as a worker tells
+        return None
+    print(f"fitter.auto: {take} is job {number}", file=sys.stderr)  # noqa: T201 - as a worker tells
+    return number

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from renderer.fitter.fit import Fit
+from renderer.fitter.layers import on_white
 from renderer.fitter.metrics import psnr, ssim
 from renderer.fitter.render import render_view
 from streamer.progress import Report
@@ -29,6 +30,9 @@ class Scores:
     """Whether the pictures are of cameras that were not trained on."""
     pictures: int
     """How many there were."""
+    masked_psnr_db: float | None = None
+    """PSNR where both pictures are composed with white by the true matte (NeRSemble's "masked"): the person alone
+    counts. None without mattes."""
 
 
 def evaluation_pictures(fit: Fit, instants: int = INSTANTS) -> tuple[list[tuple[int, Camera, U8]], bool]:
@@ -60,12 +64,17 @@ def evaluate(fit: Fit, instants: int = INSTANTS, report: Report = lambda done, t
     """
     chosen, held_out = evaluation_pictures(fit, instants)
     found: dict[str, list[tuple[float, float]]] = {}
+    masked: list[float] = []
     for done, (step, camera, truth) in enumerate(chosen):
         rgb = render_view(fit, camera, step).rgb
         found.setdefault(camera.id, []).append((psnr(rgb, truth), ssim(rgb, truth)))
+        matte = fit.footage.held_out_mattes.get((step, camera.id))
+        if matte is not None:
+            masked.append(psnr(on_white(rgb, matte), on_white(truth, matte)))
         report(done + 1, len(chosen))
     if not found:
         return None
     every = np.array([pair for pairs in found.values() for pair in pairs])
     per_camera = {name: float(np.mean([pair[0] for pair in pairs])) for name, pairs in found.items()}
-    return Scores(float(every[:, 0].mean()), float(every[:, 1].mean()), per_camera, held_out, len(every))
+    mean_masked = float(np.mean(masked)) if masked else None
+    return Scores(float(every[:, 0].mean()), float(every[:, 1].mean()), per_camera, held_out, len(every), mean_masked)

@@ -1,5 +1,6 @@
 """One fit: the field, its optimiser and the step that improves it. Nothing here touches the disk."""
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -68,8 +69,11 @@ class Fit:
         self.rng = np.random.default_rng(preset.seed)
         lookup = choose_lookup(preset.encoder, device)
         volumes = self.prior.field if self.prior else None
+        shape = preset.shape
+        if footage.white:
+            shape = dataclasses.replace(shape, background=False)
         self.field = RadianceField(
-            preset.shape, footage.steps, lookup, volumes, published=preset.published, box_m=self.box.size
+            shape, footage.steps, lookup, volumes, published=preset.published, box_m=self.box.size
         ).to(device)
         self.occupancy = Occupancy(self.box, preset.occupancy, calibration, device)
         self._sampler = Sampler(footage, self.box, lenses_of(footage.cameras, self.box, device), self.prior)
@@ -160,11 +164,11 @@ class Fit:
         tolerance = ramp(part, 0.0, preset.schedule.depth_closes, *ends)
         terms = {
             "colour": losses.colour_loss(colour, batch.colour),
-            "mask": weight.mask * losses.mask_loss(accumulation, batch.distance > 0),
+            "mask": weight.mask * losses.mask_loss(accumulation, batch.alpha),
             "air": weight.air * losses.air_loss(density, step_m),
             "distortion": weight.distortion * losses.distortion_loss(weights, samples, step_m),
         }
-        if self.prior is not None:
+        if self.prior is not None or self.footage.depths is not None:
             near = losses.near_loss(weights, samples, batch.distance, tolerance, published=preset.published)
             terms["empty"] = weight.empty * losses.empty_loss(weights, samples, batch.distance, tolerance)
             terms["near"] = weight.near * near

@@ -1,12 +1,14 @@
 """The pictures of a take as a fit reads them: one flat array of bytes, any instant and any camera."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from renderer.fitter.layers import U16, on_white, read_depths, read_mattes
 from streamer.errors import MienError, TakeError
 from streamer.geometry import scaled
 from streamer.pixels import decode_pixels
@@ -46,6 +48,19 @@ class Footage:
     """Time step to the registered mesh, where there is one."""
     topology: Topology | None
     """Of the meshes."""
+    mattes: U8 | None = None
+    """(B / 3,) alpha of every pixel, in the order of the pictures; None where no camera has any."""
+    matted: NDArray[np.bool_] | None = None
+    """(T, C) which pictures have a matte."""
+    depths: U16 | None = None
+    """(B / 3,) measured distance along the ray of every pixel, tenths of a millimetre, 0: unknown."""
+    held_out_mattes: Mapping[tuple[int, str], U8] = field(default_factory=dict)
+    """Time step and camera id to a (H, W) matte of a held-out camera."""
+
+    @property
+    def white(self) -> bool:
+        """Whether every picture has a matte: all are then composed with white, as NeRSemble's are."""
+        return self.matted is not None and bool(self.matted[self.begins >= 0].all())
 
     @property
     def steps(self) -> int:
@@ -67,6 +82,8 @@ def _chosen_ids(take: Take, frames: slice) -> tuple[list[int], dict[int, int]]:
         for frame_id, exposure_ns in take.keys(f"frame/{camera}")[:, :2]:
             times.setdefault(int(frame_id), int(exposure_ns))
     ids = sorted(times)[frames]
+    if not times:
+        raise TakeError(f"{take.path} holds no pictures to fit")
     if not ids:
         raise TakeError(f"{take.path} has {len(times)} frames; none of them is in {frames.start}:{frames.stop}")
     return ids, times
@@ -107,11 +124,7 @@ def read_footage(
         raise TakeError(f"{take.path} has pictures of {len(training)} cameras to train on; a field needs two or more")
     sizes = [camera.width * camera.height * 3 for camera in training]
     total = sum(sizes) * len(ids)
-    flat: U8 = (
-        np.zeros(total, np.uint8)
-        if spill is None or total <= IN_MEMORY_BYTES
-        else np.memmap(spill, np.uint8, "w+", shape=(total,))
-    )
+    flat: U8 = _room(total, np.uint8, spill, ".bin")
     begins = np.full((len(ids), len(training)), -1, np.int64)
     starts = np.cumsum([0, *sizes])
     column = {camera.id: index for index, camera in enumerate(training)}
@@ -129,7 +142,61 @@ def read_footage(
     meshes, topology = _meshes(take, step_of, mesh_channel)
     held = tuple(at_size[camera.id] for camera in whole if camera.id not in column)
     instants = tuple(times[frame_id] for frame_id in ids)
-    return Footage(whole, training, held, tuple(ids), instants, flat, begins, apart, meshes, topology)
+    plain = Footage(whole, training, held, tuple(ids), instants, flat, begins, apart, meshes, topology)
+    return _with_layers(plain, take, step_of, {**at_size}, spill)
+
+
+def _with_layers(
+    plain: Footage, take: Take, step_of: Mapping[int, int], at_size: Mapping[str, Camera], spill: Path | None
+) -> Footage:
+    """Add mattes and depth; where all pictures have mattes, compose them with white."""
+    column = {camera.id: index for index, camera in enumerate(plain.cameras)}
+    matted = np.zeros(plain.begins.shape, bool)
+    mattes, apart = _room(len(plain.bytes) // 3, np.uint8, spill, ".mattes"), {}
+    for frame_id, name, matte in read_mattes(take, at_size):
+        step = step_of.get(frame_id)
+        if step is None:
+            continue
+        if name not in column:
+            apart[step, name] = matte
+        elif plain.begins[step, column[name]] >= 0:
+            begin = int(plain.begins[step, column[name]]) // 3
+            mattes[begin : begin + matte.size] = matte.reshape(-1)
+            matted[step, column[name]] = True
+    depths, known = _room(len(plain.bytes) // 3, np.uint16, spill, ".depths"), False
+    for frame_id, name, distance in read_depths(take, at_size):
+        step = step_of.get(frame_id)
+        if step is not None and name in column and plain.begins[step, column[name]] >= 0:
+            begin = int(plain.begins[step, column[name]]) // 3
+            depths[begin : begin + distance.size] = distance.reshape(-1)
+            known = True
+    full = replace(plain, depths=depths if known else None, held_out_mattes=apart)
+    if not matted.any():
+        return full
+    full = replace(full, mattes=mattes, matted=matted)
+    return _whitened(full) if full.white else full
+
+
+def _whitened(footage: Footage) -> Footage:
+    """Compose all pictures with white, in place where they are trained on."""
+    assert footage.mattes is not None  # noqa: S101 - only called where there are mattes
+    for step, column in zip(*np.nonzero(footage.begins >= 0), strict=True):
+        picture = footage.picture(int(step), int(column))
+        begin = int(footage.begins[step, column]) // 3
+        if picture is not None:
+            picture[:] = on_white(picture, footage.mattes[begin : begin + picture.size // 3].reshape(picture.shape[:2]))
+    apart = {
+        key: on_white(picture, footage.held_out_mattes[key]) if key in footage.held_out_mattes else picture
+        for key, picture in footage.held_out_pictures.items()
+    }
+    return replace(footage, held_out_pictures=apart)
+
+
+def _room(count: int, kind: type[np.uint8 | np.uint16], spill: Path | None, suffix: str) -> NDArray[Any]:
+    """Return zeros in memory, or in a file beside the run where they are many."""
+    if spill is None or count * np.dtype(kind).itemsize <= IN_MEMORY_BYTES:
+        return np.zeros(count, kind)
+    return np.memmap(spill.with_suffix(suffix), kind, "w+", shape=(count,))
 
 
 def _pictures(take: Take, step_of: Mapping[int, int], at_size: Mapping[str, Camera]) -> Iterator[tuple[int, str, U8]]:
@@ -153,6 +220,7 @@ def _as_recorded(take: Take) -> tuple[Camera, ...]:
         frame = firsts.get(camera.id)
         width = round(camera.width * some.width / whole.width) if frame is None else frame.width
         height = round(camera.height * some.height / whole.height) if frame is None else frame.height
+        _check_shape(take.path, camera, width, height)
         found.append(scaled(camera, width, height))
     return tuple(found)
 
@@ -176,15 +244,19 @@ def _resized(picture: U8, camera: Camera, path: Path) -> U8:
     import cv2
 
     height, width = picture.shape[:2]
+    _check_shape(path, camera, width, height)
+    if (width, height) == (camera.width, camera.height):
+        return picture
+    reduced = cv2.resize(picture, (camera.width, camera.height), interpolation=cv2.INTER_AREA)
+    return np.asarray(reduced, np.uint8)
+
+
+def _check_shape(path: Path, camera: Camera, width: int, height: int) -> None:
     if abs(width * camera.height - height * camera.width) > max(width, height):
         raise TakeError(
             f"{path}: camera '{camera.id}' has pictures of {width}x{height}, not the shape of its calibration; "
             "import the take again with the calibration of these pictures"
         )
-    if (width, height) == (camera.width, camera.height):
-        return picture
-    reduced = cv2.resize(picture, (camera.width, camera.height), interpolation=cv2.INTER_AREA)
-    return np.asarray(reduced, np.uint8)
 
 
 def _meshes(take: Take, step_of: Mapping[int, int], channel: str) -> tuple[dict[int, MeshFrame], Topology | None]:
@@ -194,6 +266,11 @@ def _meshes(take: Take, step_of: Mapping[int, int], channel: str) -> tuple[dict[
     found = {step_of[mesh.frame_id]: mesh for mesh in sequence if mesh.frame_id in step_of}
     if not found:
         return {}, None
+    for step, mesh in found.items():
+        if not (np.isfinite(mesh.vertices).all() and np.isfinite(mesh.world_from_head).all()):
+            raise TakeError(
+                f"{take.path}: the mesh of frame {step} is not finite; leave it out with --frames, or fit with --no-prior"
+            )
     names = {mesh.topology_id for mesh in found.values()}
     if len(names) > 1:
         raise MienError(f"{take.path} has meshes of {len(names)} topologies; fit a part of it with --frames")

@@ -27,7 +27,7 @@ ENDED: frozenset[State] = frozenset({"cancelled", "failed", "done"})
 """States that only a person changes."""
 
 MOST: Mapping[Cause, int] = {"lost": 3, "memory": 2, "diverged": 1, "disk": 3, "input": 0}
-"""How often a job is tried again after each cause."""
+"""How often a job is tried again after each cause; for `lost`, in a row without a new checkpoint between."""
 BACK_OFF_S = 10.0
 """Wait before the first try again; doubled each time."""
 FEWER_SAMPLES = 0.5
@@ -126,6 +126,8 @@ def after_failure(job: Job, cause: Cause, why: str, now_s: float, samples: int) 
         again = "" if MOST[cause] == 0 else f" (after {MOST[cause]} more {'try' if MOST[cause] == 1 else 'tries'})"
         return Verdict("failed", tries, 0.0, job.overrides, job.rate_scale, why + again)
     wait_s = 0.0 if cause in ("memory", "diverged") else BACK_OFF_S * 2 ** (count - 1)
+    if cause == "lost" and count == 1:
+        wait_s = 0.0  # a machine that was switched off says nothing against the job
     overrides = dict(job.overrides)
     if cause == "memory":
         overrides["samples"] = max(int(samples * FEWER_SAMPLES), 1)

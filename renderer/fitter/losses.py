@@ -22,9 +22,9 @@ def colour_loss(colour: Tensor, target: Tensor) -> Tensor:
     return ((colour - target) ** 2).mean()
 
 
-def mask_loss(accumulation: Tensor, solid: Tensor) -> Tensor:
-    """Mean distance to 1 of the (r,) accumulated weights of rays that are known to end on something."""
-    return mean_of((1 - accumulation).abs(), solid)
+def mask_loss(accumulation: Tensor, alpha: Tensor) -> Tensor:
+    """Mean distance of the (r,) accumulated weights to the (r,) known alphas; those below 0 are not known."""
+    return mean_of((alpha - accumulation).abs(), alpha >= 0)
 
 
 def empty_loss(weights: Tensor, samples: Samples, distance: Tensor, tolerance_m: float) -> Tensor:

@@ -7,11 +7,13 @@ schedule and shrink the rest. Steps in schedules are fractions of the whole, so 
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
-from renderer.fitter.encoders.base import EncoderName
 from renderer.fitter.grids import GridShape
 from streamer.errors import ConfigError
+
+EncoderName = Literal["auto", "torch", "numba"]
+"""A way to read tables, see `renderer.fitter.encoders.base`; `auto`: the fastest of the device."""
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from scipy.spatial import cKDTree  # type: ignore[import-untyped]
 from renderer.fitter.box import Box, lattice
 from renderer.fitter.field import FieldPrior
 from renderer.fitter.footage import Footage, sized
+from renderer.fitter.layers import DEPTH_UNITS, slant_of
 from renderer.fitter.raster import depth_picture
 from streamer.errors import TakeError
 from streamer.geometry import inverse_rigid, transform, vertex_normals
@@ -34,8 +35,6 @@ SOLID_LOG, CLEAR_LOG = 3.5, -3.0
 """Added to the logarithm of the density there: a 5 mm step goes from nearly clear to nearly opaque."""
 DEPTH_WIDTH = 256
 """Depth pictures are no wider: a mesh of some millimetres' detail has no more to say."""
-DEPTH_UNITS = 10_000
-"""To the metre."""
 CELLS = 64
 """Nodes of the volumes along an edge."""
 NEIGHBOURS = 4
@@ -118,12 +117,8 @@ def _log_density(nodes: F64, mesh: MeshFrame, topology: Topology) -> F32:
 
 def _distances(footage: Footage, index: int, report: Report) -> NDArray[np.uint16]:
     """Return the (T, h, w) distances along the rays of one camera to the mesh."""
-    import cv2
-
     camera = sized(footage.cameras[index], DEPTH_WIDTH)
-    grid = np.stack(np.meshgrid(np.arange(camera.width), np.arange(camera.height)), -1).astype(np.float64)
-    ideal = cv2.undistortPoints(grid.reshape(-1, 1, 2), camera.K, camera.distortion).reshape(*grid.shape)
-    slant = np.sqrt(1 + (ideal**2).sum(-1)).astype(np.float32)
+    slant = slant_of(camera)
     out = np.zeros((footage.steps, camera.height, camera.width), np.uint16)
     for step, mesh in footage.meshes.items():
         assert footage.topology is not None  # noqa: S101 - build_prior has checked

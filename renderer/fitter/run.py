@@ -67,6 +67,8 @@ class Pulse:
     """Spent on steps, all sittings together."""
     eta_s: float | None = None
     """Until the last step, by the pace of this sitting."""
+    kept: int = 0
+    """Steps of this sitting that a checkpoint holds: nobody can lose them."""
 
 
 @dataclass(frozen=True)
@@ -188,14 +190,14 @@ def _steps(
     checkpoint_every_s: float,
 ) -> tuple[Verdict, float | None, float | None]:
     """Step until the end or until told otherwise; return what was told, the last loss and the last glance's PSNR."""
-    first, psnr_db, loss = fit.step, None, None
+    first, psnr_db, loss, kept = fit.step, None, None, 0
     saved_s = beaten_s = looked_s = clock.now()
     with (folder / CURVE).open("a", encoding="utf-8") as curve:
         while fit.step < fit.preset.steps:
             now_s = clock.now()
             if now_s - beaten_s >= beat_every_s or fit.step == first:
                 beaten_s = now_s
-                verdict = control(_pulse(fit, first, clock, loss, psnr_db))
+                verdict = control(dataclasses.replace(_pulse(fit, first, clock, loss, psnr_db), kept=kept))
                 if verdict != "go":
                     return verdict, loss, psnr_db
             terms = fit.advance()
@@ -209,7 +211,7 @@ def _steps(
                 looked_s = clock.now()
             if now_s - saved_s >= checkpoint_every_s:
                 checkpoint.save(fit, folder)
-                saved_s = clock.now()
+                saved_s, kept = clock.now(), fit.step - first
     return "go", loss, psnr_db
 
 

@@ -40,6 +40,7 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         """Open or make the file."""
+        self._path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)
@@ -70,13 +71,17 @@ class Store:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        self._db.execute("BEGIN IMMEDIATE")
         try:
-            yield
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+        except sqlite3.Error as error:
+            raise FitError(f"cannot write the queue {self._path}: {error}; is its disk full?") from error
 
     def add(self, job: Job, now_s: float) -> int:
         """Append a job; its id and times are made here. Returns the id."""
@@ -146,14 +151,21 @@ class Store:
             self._change(job, changes, now_s, "user", "asked for")
             return self.get(number)
 
-    def lease(self, owner: str, now_s: float, lease_s: float) -> Job | None:
-        """Take the next job, or None when there is none: by priority, then by age. Lapsed leases come back first."""
+    def lease(self, owner: str, now_s: float, lease_s: float, number: int | None = None) -> Job | None:
+        """Take the next job, or None when there is none: by priority, then by age. Lapsed leases come back first.
+
+        Args:
+            owner: who takes it.
+            now_s: Unix time.
+            lease_s: from now.
+            number: take this job or none.
+        """
         with self._writing():
             self._reclaim(now_s)
             row = self._db.execute(
-                "SELECT * FROM jobs WHERE state = 'queued' OR (state = 'retry-wait' AND not_before_s <= ?) "
-                "ORDER BY priority DESC, id LIMIT 1",
-                (now_s,),
+                "SELECT * FROM jobs WHERE (state = 'queued' OR (state = 'retry-wait' AND not_before_s <= ?)) "
+                "AND (? IS NULL OR id = ?) ORDER BY priority DESC, id LIMIT 1",
+                (now_s, number, number),
             ).fetchone()
             if row is None:
                 return None
@@ -184,7 +196,9 @@ class Store:
         rows = self._db.execute(f"SELECT * FROM jobs WHERE state IN ({_marks(HELD)})", tuple(HELD))
         return [_job(row) for row in rows]
 
-    def renew(self, job: Job, now_s: float, lease_s: float, told: Mapping[str, Any]) -> State | None:
+    def renew(
+        self, job: Job, now_s: float, lease_s: float, told: Mapping[str, Any], *, advanced: bool = False
+    ) -> State | None:
         """Show the token, tell how far the run is, and learn what is wanted.
 
         Args:
@@ -192,11 +206,14 @@ class Store:
             now_s: Unix time.
             lease_s: from now.
             told: columns of progress: `step`, `steps`, `phase`, `loss`, `psnr_db`, `seconds`, `eta_s`.
+            advanced: a checkpoint holds more than when the job was leased; workers lost before do not count any more.
 
         Returns:
             The state, or None when the job is no longer ours: stop and write nothing.
         """
         columns = {**told, "lease_until_s": now_s + lease_s}
+        if advanced and "lost" in job.tries:
+            columns["tries"] = json.dumps({cause: count for cause, count in job.tries.items() if cause != "lost"})
         names = ", ".join(f"{name} = ?" for name in columns)
         with self._writing():
             cursor = self._db.execute(

@@ -30,6 +30,10 @@ BEAT_S = 2.0
 """Seconds between renewals."""
 
 
+WISHES: Mapping[str, Verdict] = {"pause-requested": "pause", "cancel-requested": "cancel"}
+"""State of a job to what its run is told."""
+
+
 class Told(Protocol):
     """What is told about a worker's jobs, for people."""
 
@@ -67,12 +71,12 @@ def gpu_memory_gb(device: torch.device | None) -> float:
 class _Beat:
     """Renews the lease from a thread of its own and remembers what is wanted."""
 
-    def __init__(self, path: Path, job: Job, lease_s: float, stop: threading.Event) -> None:
+    def __init__(self, path: Path, job: Job, lease_s: float, stop: threading.Event, beat_s: float) -> None:
         self.pulse: Pulse | None = None
         self.wanted: Verdict = "go"
         self.lost = False
-        self._path, self._job, self._lease_s, self._stop = path, job, lease_s, stop
-        self._over = threading.Event()
+        self._path, self._job, self._lease_s, self._stop, self._beat_s = path, job, lease_s, stop, beat_s
+        self._over, self._until_s = threading.Event(), job.lease_until_s
         self._thread = threading.Thread(target=self._run, name=f"lease of job {job.id}")
 
     def __enter__(self) -> "_Beat":
@@ -91,13 +95,24 @@ class _Beat:
         return "pause" if self._stop.is_set() else self.wanted
 
     def _run(self) -> None:
-        with Store(self._path) as store:
-            while True:
-                state = store.renew(self._job, time.time(), self._lease_s, told(self.pulse))
-                self.lost = state is None
-                self.wanted = {"pause-requested": "pause", "cancel-requested": "cancel"}.get(state or "", "go")  # type: ignore[assignment]
-                if self.lost or self._over.wait(BEAT_S):
-                    return
+        while not self.lost and not self._over.is_set():
+            try:
+                with Store(self._path) as store:
+                    while self._renew(store) and not self._over.wait(self._beat_s):
+                        pass
+            except FitError:  # a full disk, for instance; who has told nothing until the lease lapses has lost the job
+                self.lost = time.time() > self._until_s
+                self._over.wait(self._beat_s)
+
+    def _renew(self, store: Store) -> bool:
+        """Renew once; return whether the job is still ours."""
+        now_s, pulse = time.time(), self.pulse
+        advanced = pulse is not None and pulse.kept > 0
+        state = store.renew(self._job, now_s, self._lease_s, told(pulse), advanced=advanced)
+        self.lost = state is None
+        self.wanted = WISHES.get(state or "", "go")
+        self._until_s = now_s + self._lease_s
+        return not self.lost
 
 
 class _LeaseLost(Exception):
@@ -109,7 +124,7 @@ def told(pulse: Pulse | None) -> dict[str, Any]:
     if pulse is None:
         return {}
     found = dataclasses.asdict(pulse)
-    return {name: value for name, value in found.items() if value is not None or name == "eta_s"}
+    return {name: value for name, value in found.items() if name != "kept" and (value is not None or name == "eta_s")}
 
 
 @contextmanager
@@ -140,6 +155,7 @@ class Worker:
         stop: set it to hand back the job at the next step, with a checkpoint.
         device: where fits run.
         lease_s: see `LEASE_S`.
+        beat_s: see `BEAT_S`.
         checkpoint_every_s: seconds between checkpoints.
         say: told what happens.
         runner: `run_fit`, or what stands in for it.
@@ -153,6 +169,7 @@ class Worker:
         *,
         device: torch.device | None = None,
         lease_s: float = LEASE_S,
+        beat_s: float = BEAT_S,
         checkpoint_every_s: float = 120.0,
         say: Told = lambda job, text: None,
         runner: Runner = run_fit,
@@ -160,7 +177,7 @@ class Worker:
         """Open nothing yet."""
         self._queue, self._runs, self._stop = queue, runs, stop
         self._device, self._lease_s, self._checkpoint_every_s = device, lease_s, checkpoint_every_s
-        self._say, self._run = say, runner
+        self._say, self._run, self._beat_s = say, runner, beat_s
         self.owner = owner_name()
 
     def folder(self, number: int) -> Path:
@@ -199,7 +216,7 @@ class Worker:
         try:
             task = task_of(job, gpu_memory_gb(self._device))
             samples = task.preset.samples
-            with _Beat(self._queue, job, self._lease_s, self._stop) as beat, _folder_lock(self.folder(job.id)):
+            with _Beat(self._queue, job, self._lease_s, self._stop, self._beat_s) as beat, _folder_lock(self.folder(job.id)):
                 outcome = self._run(
                     task,
                     self.folder(job.id),

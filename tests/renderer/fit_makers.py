@@ -58,7 +58,8 @@ def sphere(rings: int = 12, sectors: int = 16) -> Topology:
         for r in range(rings - 2):
             a, b = 1 + r * sectors, 1 + (r + 1) * sectors
             faces += [(a + s, b + s, b + n), (a + s, b + n, a + n)]
-    return Topology("ball", np.array(faces), np.zeros((0, 2)), np.zeros((0, 3)), np.array(points) * RADIUS_M)
+    triangles = np.array(faces)
+    return Topology("ball", triangles, np.zeros((1, 2)), np.zeros_like(triangles), np.array(points) * RADIUS_M)
 
 
 def footage(steps: int = 4, cameras: int = 6, held_out: int = 1, *, meshes: bool = True) -> Footage:

@@ -1,13 +1,12 @@
 """The contract of lookups, and the choice of one."""
 
-from typing import Literal, Protocol
+from typing import Protocol
 
 from torch import Tensor, device
 
 from renderer.fitter.grids import GridShape
+from renderer.fitter.presets import EncoderName
 from streamer.errors import MissingExtra
-
-EncoderName = Literal["auto", "torch", "numba"]
 
 
 class Lookup(Protocol):
