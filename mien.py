@@ -121,6 +121,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     args.load = lambda: load_settings(args.config, args.set)
     args.overlay_take = _overlay_take
+    args.take_closed = _take_closed
     try:
         return int(args.handler(args))
     except KeyboardInterrupt:
@@ -142,6 +143,14 @@ def calm_blas() -> None:
     and the cameras: a mesh cost 2.4 times the CPU (0.305 against 0.129 s), a simulated frame set as well (99, 41 ms).
     """
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+
+def _take_closed(settings: Settings, take: Path) -> None:
+    """Queue a fit of a take that `mien record`, a verb of another room, has closed."""
+    if settings.fitter.auto:
+        from renderer.fitter.enqueue import queue_closed
+
+        queue_closed(take, settings.fitter)
 
 
 def _overlay_take(take: "Take", video: Path) -> int:

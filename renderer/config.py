@@ -14,12 +14,14 @@ class ViewConfig:
     """Width of the picture, px."""
     height: int = field(default=720, metadata=limits(120, 4320))
     """Height of the picture, px."""
-    max_fps: float = field(default=30.0, metadata=limits(1, 240))
-    """The viewer draws at most this often."""
+    max_fps: float = field(default=60.0, metadata=limits(1, 240))
+    """The viewer draws at most this often, and only when something changed."""
     cameras: int = field(default=4, metadata=limits(0, 64))
     """Camera pictures shown beside the head, the mesh drawn over each."""
     web_port: int = field(default=8080, metadata=limits(1, 65535))
     """Port of the browser view."""
+    captures: str = "out/captures"
+    """Folder of the screenshots and videos that are asked for with keys."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,12 @@ class FitterConfig:
     """Folder of the runs; job 7 works in `job_0007`."""
     preset: Literal["auto", "ci", "preview", "gpu-24", "gpu-48"] = "auto"
     """Recipe of jobs that name none; `auto`: the largest that the worker's memory allows."""
+    auto: bool = False
+    """A take that `mien record` closes is queued by itself."""
+    cluster: Literal["none", "ray"] = "none"
+    """Who places the work of `mien fit work`: `none`, this process does it; `ray`, a Ray cluster does."""
+    ray_address: str = "auto"
+    """Of the cluster's head, `host:6379`; `auto`: the one that runs on this machine."""
     hold_out: tuple[str, ...] = ()
     """Cameras that no fit is trained on, so that it can be measured; those without pictures are held out anyway."""
     checkpoint_every_s: float = field(default=120.0, metadata=limits(1, 86_400))

@@ -172,11 +172,10 @@ def _record(args: argparse.Namespace) -> int:
     settings = args.load()
     names = {key: value for key in ("show", "slate") if (value := getattr(args, key)) is not None}
     record = replace(settings.record, **names)
+    kept: dict[str, Any] = {"config_text": settings.text, "on_closed": partial(args.take_closed, settings)}
     if args.armed:
         with Stop() as stop:
-            takes = run_armed(
-                record, settings.bus, settings.sync, stop=stop, start=args.start, config_text=settings.text
-            )
+            takes = run_armed(record, settings.bus, settings.sync, stop=stop, start=args.start, **kept)
         _say(args, {"takes": [str(path) for path in takes]}, f"{len(takes)} takes: {', '.join(map(str, takes))}")
         return 0
     with Stop() as stop:
@@ -187,7 +186,7 @@ def _record(args: argparse.Namespace) -> int:
             stop=stop,
             seconds=args.seconds,
             path=args.out,
-            config_text=settings.text,
+            **kept,
         )
     info = read_info(path)
     messages = sum(info.messages.values())

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -31,6 +32,7 @@ def run_record(
     seconds: float | None = None,
     path: Path | None = None,
     config_text: str = "",
+    on_closed: Callable[[Path], None] = lambda path: None,
 ) -> Path:
     """Record one take until told to stop, by `stop` or by a command.
 
@@ -47,6 +49,7 @@ def run_record(
         seconds: length, counted from the calibration message; None: until `stop`.
         path: folder of the take; None: the next free one of show and slate.
         config_text: the effective configuration as TOML, kept in the take.
+        on_closed: called with the folder of the take when it is closed, in a thread of its own.
 
     Returns:
         The folder of the closed take.
@@ -58,7 +61,7 @@ def run_record(
         ConfigError: show or slate cannot be folder names.
     """
     with ExitStack() as stack:
-        session = Session(record, sync, config_text, audio=_open_audio(record, stack))
+        session = Session(record, sync, config_text, audio=_open_audio(record, stack), on_closed=on_closed)
         path = session.begin(path)
         _listen(session, record, bus, stop=stop, seconds=seconds, stay=False)
     if session.failure is not None:
@@ -78,6 +81,7 @@ def run_armed(
     stop: threading.Event,
     start: bool = False,
     config_text: str = "",
+    on_closed: Callable[[Path], None] = lambda path: None,
 ) -> list[Path]:
     """Wait for commands and record what they ask for, take after take, until told to stop.
 
@@ -90,6 +94,7 @@ def run_armed(
         stop: ends it; a take that is on is closed.
         start: begin the first take at once.
         config_text: the effective configuration as TOML, kept in the takes.
+        on_closed: called with the folder of each take when it is closed, in a thread of its own.
 
     Returns:
         The folders of the closed takes.
@@ -100,7 +105,7 @@ def run_armed(
         ConfigError: show or slate cannot be folder names.
     """
     with ExitStack() as stack:
-        session = Session(record, sync, config_text, audio=_open_audio(record, stack))
+        session = Session(record, sync, config_text, audio=_open_audio(record, stack), on_closed=on_closed)
         if start:
             session.begin(None)
         _listen(session, record, bus, stop=stop, seconds=None, stay=True)

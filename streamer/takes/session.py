@@ -67,11 +67,12 @@ class Session:
         *,
         clock_ns: Callable[[], int] = time.time_ns,
         audio: AudioInput | None = None,
+        on_closed: Callable[[Path], None] = lambda path: None,
     ) -> None:
         """Begin armed."""
         if record.timecode == "ltc" and audio is None:
             raise ConfigError("record.timecode = 'ltc' needs an audio input: set record.audio")
-        self._audio = audio
+        self._audio, self._on_closed = audio, on_closed
         self._record, self._sync, self._config_text, self._clock_ns = record, sync, config_text, clock_ns
         self._next = Next(check_name("record.show", record.show), check_name("record.slate", record.slate))
         if record.timecode != "none":
@@ -221,7 +222,7 @@ class Session:
             "seconds": round((now_ns - self._begun_ns) / 1e9, 3) if current else 0.0,
             "messages": current.messages if current else 0,
             "markers": current.markers if current else 0,
-            "lost": dict(current.ledger.total) if current else {},
+            "lost": dict(current.losses.total) if current else {},
             "preroll_s": round(self._preroll.seconds, 3),
             "disk_free_gb": round(free_bytes(Path(self._record.directory)) / 1e9, 3),
             "alarm": self.alarm,
@@ -232,7 +233,7 @@ class Session:
     def vitals(self) -> Vitals:
         """What the heartbeat says."""
         current = self._current
-        lost = {f"lost.{reason}": count for reason, count in current.ledger.total.items()} if current else {}
+        lost = {f"lost.{reason}": count for reason, count in current.losses.total.items()} if current else {}
         refused = {f"refused.{reason}": count for reason, count in self.refused.items()}
         gauges = {
             "recording": float(current is not None),
@@ -326,6 +327,7 @@ class Session:
             self._recorded += current.messages
             if current.writer is not None:
                 self.closed.append(current.plan.path)
+                self._on_closed(current.plan.path)
 
         self._closing = threading.Thread(target=close, name="take-close")
         self._closing.start()
