@@ -99,7 +99,7 @@ def _add_runs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]", comm
     evaluate.add_argument("--stride", type=at_least_one, default=1, metavar="N", help="every N-th frame set")
     evaluate.add_argument(
         "--ablate",
-        choices=("localizer", "surface-aware", "point-to-surface", "refinement"),
+        choices=("localizer", "surface-aware", "point-to-surface", "refinement", "close-ups"),
         default="",
         help="leave out a part of the method",
     )
@@ -124,6 +124,8 @@ def _add_train(
     train.add_argument("--rate", type=float, default=2.5e-3, help="learning rate of the plateau (default: 2.5e-3)")
     train.add_argument("--start", type=Path, metavar="RUN", help="begin with the weights of an earlier training")
     train.add_argument("--second-stage", metavar="MODEL", help="learn what `reprocess` adds to this live model")
+    train.add_argument("--close-ups", metavar="MODEL", help="learn eyes and mouth for this model, from where it errs")
+    train.add_argument("--close-up-iterations", type=at_least_one, default=4000, metavar="N", help="48 patches each")
     train.add_argument("--detail-iterations", type=at_least_one, default=4200, metavar="N", help="4 sets each")
     train.add_argument("--seed", type=int, default=1, help="of weights, order and noise")
     train.add_argument("--max-views", type=at_least_one, default=8, metavar="V", help="camera slots of the model")
@@ -135,7 +137,9 @@ def _add_train(
 def _engine_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--engine", metavar="NAME", help="what runs the model (default: inference.engine)")
     parser.add_argument(
-        "--precision", choices=("auto", "f32", "bf16", "f16"), help="of the convolution nets (default: inference.precision)"
+        "--precision",
+        choices=("auto", "f32", "bf16", "f16"),
+        help="of the convolution nets (default: inference.precision)",
     )
 
 

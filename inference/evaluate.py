@@ -207,6 +207,8 @@ def _without(network: NetworkFactory, model: ModelFiles, part: str) -> NetworkFa
         raise ConfigError(
             f"--ablate point-to-surface: model '{model.name}' has no second stage, nothing to leave out; take reprocess"
         )
+    if part == "close-ups" and "eyes" not in model.graphs:
+        raise ConfigError(f"--ablate close-ups: model '{model.name}' has none, nothing to leave out")
     return partial(live_network, without=part)
 
 

@@ -96,8 +96,10 @@ def live_network(
     Raises:
         ModelError: the graphs are for another number of views.
     """
+    from inference.tempeh.close_ups import GRAPHS, CloseUpNetwork
     from inference.tempeh.layout import unpack_constants
     from inference.tempeh.live import LiveNetwork
+    from inference.tempeh.second_stage import SecondStageNetwork
 
     slots = graphs["thumbs"].inputs["thumbs"].shape[0] if "thumbs" in graphs else 0
     if slots != model.max_views:
@@ -106,11 +108,14 @@ def live_network(
             "export the model again"
         )
     constants = unpack_constants(model.constants, model.topology)
+    network: LiveNetwork | SecondStageNetwork
     if "detail" in graphs:
-        from inference.tempeh.second_stage import SecondStageNetwork
-
-        return SecondStageNetwork(constants, graphs, cameras, model.max_views, model.topology, without=without)
-    return LiveNetwork(constants, graphs, cameras, model.max_views, without=without)
+        network = SecondStageNetwork(constants, graphs, cameras, model.max_views, model.topology, without=without)
+    else:
+        network = LiveNetwork(constants, graphs, cameras, model.max_views, without=without)
+    if without == "close-ups" or not graphs.keys() >= set(GRAPHS):
+        return network
+    return CloseUpNetwork(network, graphs, cameras, model.max_views, model.topology)
 
 
 def compile_graphs(model: ModelFiles, engine: str, precision: Precision, threads: int) -> dict[str, Graph]:

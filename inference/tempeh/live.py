@@ -24,8 +24,9 @@ ENOUGH = 0.8
 """Closer looks are spared where windows would be higher than this share of the pictures: rigs set up for heads."""
 
 
-PARTS = ("localizer", "surface-aware", "point-to-surface", "refinement")
-"""Parts of the method that can be left out; `point-to-surface` (heights from the pictures) is of the second stage."""
+PARTS = ("localizer", "surface-aware", "point-to-surface", "refinement", "close-ups")
+"""Parts of the method that can be left out; `point-to-surface` (heights from the pictures) is of the second stage,
+`close-ups` of models that have them."""
 
 
 class Runnable(Protocol):
@@ -104,13 +105,14 @@ class LiveNetwork:
         return (
             Stage("localise", "locate", self._run_localise, (self._source,), ("located",)),
             Stage("crop", "locate", self._run_crop, (self._source, "located"), ("crops", "affine")),
-            Stage("features", "coarse", self._run_features, ("crops",), ("features",), after=("crop",)),
+            Stage("features", "features", self._run_features, ("crops",), ("features",), after=("crop",)),
             Stage(
                 "coarse",
                 "coarse",
                 self._run_coarse,
                 (self._source, "located", "affine", "features"),
                 ("fit", "crop_views"),
+                after=("features",),
             ),
             Stage(
                 "refine",

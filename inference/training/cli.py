@@ -46,6 +46,8 @@ def cli_train(args: argparse.Namespace) -> int:
         return _train_on_scans(args)
     if args.second_stage:
         return _train_second_stage(args)
+    if args.close_ups:
+        return _train_close_ups(args)
     options = TrainOptions(
         takes=tuple(args.takes),
         out=args.out,
@@ -84,6 +86,26 @@ def _train_second_stage(args: argparse.Namespace) -> int:
         start=args.start,
     )
     model = train_second_stage(options, quiet=args.json)
+    result = {"run": str(options.out), "model": str(model.folder)}
+    print(json.dumps(result) if args.json else f"{model.name}: {model.folder}")
+    return 0
+
+
+def _train_close_ups(args: argparse.Namespace) -> int:
+    from inference.training.close_up_task import CloseUpOptions, train_close_ups
+
+    options = CloseUpOptions(
+        takes=tuple(args.takes),
+        model=args.close_ups,
+        out=args.out,
+        name=args.name,
+        iterations=args.close_up_iterations,
+        rate=args.rate,
+        seed=args.seed,
+        threads=args.threads,
+        start=args.start,
+    )
+    model = train_close_ups(options, quiet=args.json)
     result = {"run": str(options.out), "model": str(model.folder)}
     print(json.dumps(result) if args.json else f"{model.name}: {model.folder}")
     return 0
