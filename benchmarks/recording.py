@@ -34,7 +34,8 @@ from streamer.geometry import look_at
 from streamer.takes import TakeWriter, open_take
 from streamer.takes.carve import Found, carve
 from streamer.takes.recover import recover_take
-from streamer.takes.stored import Unpacker
+from streamer.takes.stored import Unpacker, channel_of
+from streamer.takes.tables import TOPICS
 from streamer.types import Calibration, Camera, Frame, MeshFrame
 from streamer.wire import encode
 
@@ -187,7 +188,12 @@ def read_hour(path: Path) -> dict[str, float]:
         if heads[row].frame_id != row:
             raise SystemExit(f"mesh {row} is another one")
         seeks["mesh"].append(1e3 * (time.perf_counter() - began))
+    began = time.perf_counter()
+    if len(take.ledger.timing["frame_id"]) != count + len(heads):
+        raise SystemExit("the ledger does not name every message")
+    told = time.perf_counter() - began
     result = {"messages": count + len(heads), "open_ms": 1e3 * opened, "open_and_list_ms": 1e3 * listed}
+    result["ledger_timing_ms"] = 1e3 * told
     for name, spent in seeks.items():
         result[f"{name}_seek_ms_p50"] = statistics.median(spent)
         result[f"{name}_seek_ms_p95"] = sorted(spent)[int(0.95 * len(spent))]
@@ -241,6 +247,8 @@ def kill_once(delay_s: float) -> tuple[int, int, int]:
             for item in carve(file):
                 if not isinstance(item, Found):
                     continue
+                if channel_of(item.parts) in TOPICS:
+                    continue
                 count += 1
                 _, message = unpacker.decode(item.parts, item.packed, item.keys.log_time_ns)
                 if isinstance(message, Frame) and not np.array_equal(message.data, pictures[message.camera]):
@@ -251,6 +259,8 @@ def kill_once(delay_s: float) -> tuple[int, int, int]:
         with open_take(path) as take:
             recovered = sum(take.info.messages.values())
             sequences = [[frame.sequence for frame in take.frames(camera)] for camera in take.cameras]
+            if not take.info.ledger or (wrong := take.ledger.compare()):
+                raise SystemExit(f"the ledger is not what is there: {wrong.lines()}")
         if not report.ok or any(got != list(range(len(got))) for got in sequences):
             raise SystemExit(f"the take is not whole after recovery: {report}")
     return int(said[-1]) if said else 0, count, recovered

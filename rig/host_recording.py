@@ -17,7 +17,7 @@ from streamer.config import RecordConfig, SyncConfig
 from streamer.errors import MienError
 from streamer.pixels import encode_pixels
 from streamer.takes import TakeWriter
-from streamer.takes.intake import Intake
+from streamer.takes.intake import Intake, Losses
 from streamer.takes.layout import new_take_path, take_number
 from streamer.types import Calibration, Encoding, Frame
 
@@ -59,6 +59,7 @@ class HostRecording:
         self._intake = Intake(int(record.queue_mb * 1e6))
         self._offered: Counter[str] = Counter()
         self._dropped: Counter[str] = Counter()
+        self._losses = Losses()
         self._failure = ""
         self._writer = TakeWriter(
             self.path,
@@ -75,7 +76,7 @@ class HostRecording:
         self._thread.start()
 
     def offer(self, grabbed: Grabbed) -> None:
-        """Put a picture on its way to the disk; one that finds no room is counted."""
+        """Put a picture on its way to the disk; one that finds no room is named in the ledger."""
         raw = grabbed.raw
         sequence = self._offered[raw.camera]
         self._offered[raw.camera] += 1
@@ -96,7 +97,7 @@ class HostRecording:
             timecode=raw.timecode,
         )
         if not self._intake.put(("frame", frame, now_ns)):
-            self._dropped[raw.camera] += 1
+            self._drop(frame)
 
     @property
     def counters(self) -> Mapping[str, int]:
@@ -120,19 +121,24 @@ class HostRecording:
         self._thread.join()
         while (item := self._intake.get(0.0)) is not None:
             if isinstance(item[1], Frame):
-                self._dropped[item[1].camera] += 1
-        for camera, count in self._dropped.items():
-            if count:
-                self._writer.count_drop(f"frame/{camera}", "queue-full", count)
+                self._drop(item[1])
+        for loss in self._losses.take():
+            self._writer.lose(loss)
         if self._failure:
             self._writer.rewrite_ledger()
         else:
             self._writer.close()
 
+    def _drop(self, frame: Frame) -> None:
+        self._dropped[frame.camera] += 1
+        self._losses.lose(f"frame/{frame.camera}", frame, "queue-full")
+
     def _write(self) -> None:
         try:
             while not self._intake.done:
                 item = self._intake.get(IDLE_S)
+                for loss in self._losses.take():
+                    self._writer.lose(loss)
                 if item is None:
                     self._writer.flush()
                     continue

@@ -12,6 +12,7 @@ from pathlib import Path
 from streamer.channels import CHANNELS
 from streamer.errors import WireError
 from streamer.takes.framing import HEAD, MAGIC, MAGIC_STEM, MAGICS, MAX_PARTS, Keys, extent, is_packed, read_blob
+from streamer.takes.tables import TOPICS
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,4 +87,4 @@ def _channel(data: mmap.mmap, start: int) -> str:
     first = start + HEAD.size + 8 * min(HEAD.unpack_from(data, start)[2], MAX_PARTS)
     topic, _, _ = data[first : first + 64].partition(b"\0")
     name = topic.decode("ascii", "replace")
-    return name if name in CHANNELS else "message"
+    return name if name in CHANNELS or name in TOPICS else "message"

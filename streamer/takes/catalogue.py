@@ -7,6 +7,7 @@ import numpy as np
 
 from streamer.errors import TakeError
 from streamer.takes.layout import TAKE_JSON, read_info
+from streamer.takes.ledger import by_loss
 from streamer.takes.reader import FRAME, Take, open_take
 
 
@@ -80,4 +81,21 @@ def describe(path: Path) -> dict[str, Any]:
             "drops": {topic: dict(reasons) for topic, reasons in info.drops.items()},
             "lost": dict(info.lost),
             "stopped": info.stopped,
+            "ledger": _ledger(take) if info.ledger else {},
         }
+
+
+def _ledger(take: Take) -> dict[str, Any]:
+    """Return what the recorder wrote down, in short."""
+    ledger = take.ledger
+    absent = ledger.sets["absent"]
+    whole = int((absent == "").sum())
+    return {
+        "sets": {"complete": whole, "partial": len(absent) - whole},
+        "latency_ms": ledger.latency_ms(),
+        "lost": by_loss(ledger.losses()),
+        "events": [
+            {"time_ns": int(time_ns), "kind": str(kind), "text": str(text)}
+            for time_ns, kind, text in zip(*(ledger.events[name] for name in ("time_ns", "kind", "text")), strict=True)
+        ],
+    }

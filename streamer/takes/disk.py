@@ -6,6 +6,8 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
+from streamer.errors import TakeError
+
 RESERVE_NAME = ".reserve"
 
 
@@ -131,6 +133,21 @@ def crc_of(path: Path) -> int:
         while block := file.read(1 << 20):
             checksum = zlib.crc32(block, checksum)
     return checksum
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, whose parents are made.
+
+    Raises:
+        TakeError: it exists, or cannot be made.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.mkdir()
+    except FileExistsError as error:
+        raise TakeError(f"{path} exists already; give another folder or remove it") from error
+    except OSError as error:
+        raise TakeError(f"{path}: cannot make the folder: {error.strerror}; give another one") from error
 
 
 def sync_folder(folder: Path) -> None:

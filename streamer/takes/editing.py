@@ -11,9 +11,11 @@ from typing import Any
 
 from streamer.errors import TakeError
 from streamer.takes.layout import LOCK, About, Marker, take_number
+from streamer.takes.ledger import losses_of_take
 from streamer.takes.moments import time_of_moment
 from streamer.takes.reader import FRAME, Take, open_take
-from streamer.takes.writer import TakeWriter, topic_of
+from streamer.takes.stored import topic_of
+from streamer.takes.writer import TakeWriter
 from streamer.types import Calibration, Camera, Frame, Health, MeshFrame
 from streamer.wire import Message
 
@@ -187,9 +189,8 @@ def _write(
             about=about,
         ) as writer:
             for take in takes or (like,):
-                for topic, reasons in take.info.drops.items():
-                    for reason, count in reasons.items():
-                        writer.count_drop(topic, reason, count)
+                for loss in losses_of_take(take):
+                    writer.lose(loss)
             for done, (channel, log_ns, message) in enumerate(logged, 1):
                 writer.write(channel, message, log_ns)
                 if on_progress is not None:

@@ -22,6 +22,7 @@ from streamer.takes.layout import FileInfo
 from streamer.takes.mcap_file import CHUNK_HEAD, DATA_END, FOOTER, MCAP_MAGIC, MESSAGE_HEAD
 from streamer.takes.stored import channel_of
 from streamer.takes.table import ATTACHMENT, ENTRY, TAIL, Entries, read_table, table_bytes
+from streamer.takes.tables import TOPICS
 from streamer.types import Frame
 from streamer.wire import Message, decode
 
@@ -191,7 +192,7 @@ class TakeFile:
             if not isinstance(item, Found):
                 raise self.damaged(f"{self.path.parent}: {item.why}")
             channel = channel_of(item.parts)
-            if not item.packed:
+            if not item.packed and channel not in TOPICS:
                 channel, message = decode(item.parts)
                 channel = f"{channel}/{message.camera}" if isinstance(message, Frame) else channel
             rows.setdefault(channel, []).append((item.keys.log_time_ns, number, item.offset, item.size))

@@ -1,14 +1,19 @@
-"""What waits between the bus and the disk: a bounded queue, a ledger of what did not fit, a pre-roll."""
+"""What waits between the bus and the disk: a bounded queue, the names of what did not fit, a pre-roll."""
 
 import threading
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
+from streamer.takes.chronicle import Loss, Name, name_of
+from streamer.takes.tables import UNKNOWN
 from streamer.types import Frame
 from streamer.wire import Message
 
 MESSAGE_BYTES = 2048
 """What a message costs in memory besides its picture."""
+
+MAX_GAP = 100_000
+"""Lost frames beyond this are counted and not named: the numbering itself has jumped."""
 
 Item = tuple[str, Message, int]
 """Channel, message, log time in ns."""
@@ -71,32 +76,52 @@ class Intake:
             return self.closed and not self._items
 
 
-class Ledger:
-    """What could not be taken: topic to reason to number. Fed by the receiving thread."""
+class Losses:
+    """What could not be taken, by name. Fed by the receiving thread; the writing thread takes the names from it."""
 
     def __init__(self) -> None:
         """Begin empty."""
-        self.counts: dict[str, Counter[str]] = {}
-        self._next: dict[str, int] = {}
+        self._counts: Counter[str] = Counter()
+        self._names: deque[Loss] = deque()
+        self._last: dict[str, tuple[int, int]] = {}
 
-    def count(self, topic: str, reason: str, number: int = 1) -> None:
-        """Enter lost messages."""
-        self.counts.setdefault(topic, Counter())[reason] += number
+    def lose(self, topic: str, message: Message, reason: str) -> None:
+        """Enter a message that was received and found no room."""
+        self._add(Loss(name_of(topic, message), reason))
+
+    def count(self, topic: str, reason: str, number: int) -> None:
+        """Enter messages that nobody knows the name of."""
+        self._add(Loss(Name(topic), reason, number))
 
     def follow(self, frame: Frame) -> None:
-        """Notice a gap in what a node published; a number that falls back means that the node was started again."""
-        expected = self._next.get(frame.camera, frame.sequence)
-        if frame.sequence > expected:
-            self.count(f"frame/{frame.camera}", "lost-on-bus", frame.sequence - expected)
-        self._next[frame.camera] = frame.sequence + 1
+        """Notice a gap in what a node published; a number that falls back means that the node was started again.
+
+        Lost frames are named by the numbers that their node gave them, and by frame ids where these advance alike.
+        """
+        topic = f"frame/{frame.camera}"
+        sequence, frame_id = self._last.get(topic, (frame.sequence - 1, 0))
+        self._last[topic] = (frame.sequence, frame.frame_id)
+        gap = frame.sequence - sequence
+        if gap > MAX_GAP:
+            self.count(topic, "lost-on-bus", gap - 1)
+            return
+        alike = frame.frame_id - frame_id == gap
+        for step in range(1, gap):
+            self._add(Loss(Name(topic, frame_id + step if alike else UNKNOWN, sequence + step), "lost-on-bus"))
+
+    def take(self) -> Iterator[Loss]:
+        """Yield what was entered since the last time."""
+        while self._names:
+            yield self._names.popleft()
 
     @property
     def total(self) -> Mapping[str, int]:
         """Reason to number, all topics together."""
-        total: Counter[str] = Counter()
-        for reasons in list(self.counts.values()):
-            total.update(dict(reasons))  # a copy: the receiving thread goes on counting
-        return total
+        return dict(self._counts)
+
+    def _add(self, loss: Loss) -> None:
+        self._counts[loss.reason] += loss.number
+        self._names.append(loss)
 
 
 class PreRoll:

@@ -4,7 +4,8 @@
     take.json            what is here; `state` tells whether the take was closed
     calibration.toml     the cameras as they were
     config.toml          the effective configuration as it was
-    <recorder>_<nnnn>.mcap   rolled files, the messages themselves
+    <recorder>_<nnnn>.mcap   rolled files: the messages themselves, and the ledger of what they are
+    ledger_<nnnn>.mcap   what was entered into the ledger when those were finished
     journal.jsonl        markers, each written when it was set
     layers/<name>/       the same pictures through another model: takes of their own
 """
@@ -25,8 +26,8 @@ from streamer.config import RecordConfig
 from streamer.errors import ConfigError, TakeError
 from streamer.takes.disk import RESERVE_NAME, replace_file
 
-SCHEMA = 2
-READABLE = (1, 2)
+SCHEMA = 3
+READABLE = (1, 2, 3)
 """Schemas that are read; what an older one does not know has its default."""
 TAKE_JSON = "take.json"
 CALIBRATION = "calibration.toml"
@@ -133,6 +134,8 @@ class TakeInfo:
     """In order of time."""
     timecode: Anchor | None = None
     """How timecode runs in this take, if it does."""
+    ledger: bool = False
+    """Whether its ledger names every frame, mesh and loss: not before schema 3, nor where a disk had no room for it."""
 
 
 def check_name(kind: str, name: str) -> str:
@@ -208,7 +211,7 @@ def read_info(path: Path) -> TakeInfo:
         raise TakeError(f"{file}: is damaged, it tells no schema; run: mien recover {path}")
     if schema not in READABLE:
         raise OtherSchema(
-            f"{file}: schema = {schema}, this Mien reads {' and '.join(map(str, READABLE))}; use the version of Mien "
+            f"{file}: schema = {schema}, this Mien reads {', '.join(map(str, READABLE))}; use the version of Mien "
             "that wrote it"
         )
     if body.pop("checksum", None) != _checksum({"schema": schema, **body}):
@@ -222,6 +225,21 @@ def read_info(path: Path) -> TakeInfo:
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
             raise TakeError(f"{file}: names {name!r}, which is not in the take; it was not written by Mien")
     return info
+
+
+def read_text(path: Path, name: str, info: TakeInfo) -> str:
+    """Read a text that belongs to a take.
+
+    Raises:
+        TakeError: it is missing, or has changed since the take was closed.
+    """
+    try:
+        data = (path / name).read_bytes()
+    except OSError as error:
+        raise TakeError(f"{path / name}: {error.strerror}; restore it or run: mien recover {path}") from error
+    if zlib.crc32(data) != info.checksums.get(name):
+        raise TakeError(f"{path / name} has changed since the take was closed; restore it or run: mien recover {path}")
+    return data.decode("utf-8", "replace")
 
 
 def read_journal(path: Path) -> tuple[Marker, ...]:

@@ -6,8 +6,7 @@ the chunk's buffer, which goes to the disk in one write. The result is plain MCA
 """
 
 import struct
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from isal.isal_zlib import crc32
 from mcap.data_stream import RecordBuilder
@@ -27,7 +26,9 @@ from mcap.records import (
 
 from streamer.takes.disk import AppendFile
 from streamer.takes.framing import Buffer, Keys, blob_size, write_blob
+from streamer.takes.stored import Topic
 from streamer.takes.table import MEDIA_TYPE, NAME, MessageTable
+from streamer.takes.tables import TOPICS
 
 MCAP_MAGIC = b"\x89MCAP0\r\n"
 DATA_END = struct.Struct("<BQI")
@@ -41,16 +42,6 @@ MESSAGE_HEAD = struct.Struct("<BQHIQQ")
 
 FOOTER = struct.Struct("<BQQQI8s")
 """Opcode, record length, start of the summary, of its offsets, CRC of the summary and the footer so far, magic."""
-
-
-@dataclass(frozen=True, slots=True)
-class Topic:
-    """What MCAP calls a channel."""
-
-    name: str
-    """`frame/<camera>`, `mesh`, ..."""
-    schema: str
-    """`mien.<Type>`."""
 
 
 class McapFile:
@@ -74,6 +65,7 @@ class McapFile:
         self._channels: dict[Topic, Channel] = {}
         self._index: dict[int, list[tuple[int, int]]] = {}
         self._chunks: list[ChunkIndex] = []
+        self._own: set[int] = set()
         self._counts: dict[int, int] = {}
         self._table, self._rows = MessageTable(), 0
         self._first, self._last = 2**63 - 1, 0
@@ -85,8 +77,8 @@ class McapFile:
 
     @property
     def written(self) -> int:
-        """Messages that have been handed to the system."""
-        return sum(self._counts.values())
+        """Messages that have been handed to the system; tables of the ledger are none."""
+        return sum(count for number, count in self._counts.items() if number not in self._own)
 
     @property
     def messages(self) -> int:
@@ -94,10 +86,10 @@ class McapFile:
         return len(self._table)
 
     @property
-    def waiting(self) -> Mapping[str, int]:
-        """Messages in the open chunk, by topic."""
+    def waiting(self) -> Sequence[tuple[str, Keys]]:
+        """Topic and keys of what is in the open chunk."""
         names = {channel.id: topic.name for topic, channel in self._channels.items()}
-        return {names[number]: len(entries) for number, entries in self._index.items()}
+        return [(names[channel], keys) for channel, keys in self._table.since(self._rows)]
 
     def add(self, topic: Topic, keys: Keys, sequence: int, parts: Sequence[Buffer], packed: bool = False) -> None:
         """Put a message into the open chunk, and write the chunk if it is full.
@@ -223,6 +215,8 @@ class McapFile:
         self._buffer[self._end : self._end + len(records)] = records
         self._end += len(records)
         self._channels[topic] = channel
+        if topic.name in TOPICS:
+            self._own.add(channel.id)
         return channel
 
     def _statistics(self) -> Statistics:
@@ -231,7 +225,7 @@ class McapFile:
             channel_count=len(self._channels),
             channel_message_counts=dict(self._counts),
             chunk_count=len(self._chunks),
-            message_count=self.written,
+            message_count=sum(self._counts.values()),
             message_end_time=self._last,
             message_start_time=self._first if self._counts else 0,
             metadata_count=0,

@@ -2,7 +2,7 @@
 
 import threading
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property, partial
 from pathlib import Path
 from types import TracebackType
@@ -18,11 +18,13 @@ from streamer.config import SyncConfig
 from streamer.errors import CalibrationError, TakeError, WireError
 from streamer.takes import sets as match
 from streamer.takes.index import TakeFile
-from streamer.takes.layout import CALIBRATION, CONFIG, LAYERS, TAKE_JSON, TakeInfo, read_info
+from streamer.takes.layout import CALIBRATION, CONFIG, LAYERS, TAKE_JSON, TakeInfo, read_info, read_text
+from streamer.takes.ledger import Ledger
 from streamer.takes.mesh_codec import Base, read_base
 from streamer.takes.sequences import MeshSequence, SetSequence
 from streamer.takes.stored import BASES_KEPT, VERTICES, channel_of, found, unpack
-from streamer.takes.table import ENTRY, Entries
+from streamer.takes.table import ENTRY, Entries, in_log_order
+from streamer.takes.tables import TOPICS, Columns, decode_table
 from streamer.types import Calibration, Frame, FrameSet, Topology
 from streamer.wire import Message, decode
 
@@ -46,24 +48,40 @@ class Take:
                 f"{path} was not closed: its recorder still runs, or was killed; if killed, run: mien recover {path}"
             )
         try:
-            self.calibration: Calibration = calibration_from_text(self._text(CALIBRATION))
+            self.calibration: Calibration = calibration_from_text(read_text(path, CALIBRATION, self.info))
             """The cameras as they were."""
         except CalibrationError as error:
             raise TakeError(f"{path / CALIBRATION}: {error}") from error
-        self.config_text: str = self._text(CONFIG)
+        self.config_text: str = read_text(path, CONFIG, self.info)
         """The effective configuration as it was, TOML."""
         self._files = [TakeFile(path / info.name, info) for info in self.info.files]
         self._bases: dict[tuple[int, int, int], Base] = {}
         self._bases_lock = threading.Lock()
 
-    @cached_property
+    @property
     def topics(self) -> Mapping[str, Entries]:
         """Topic (`frame/<camera>`, `mesh`, ...) to the entries of its messages, in log order."""
+        return self._entries[0]
+
+    @property
+    def tables(self) -> Mapping[str, Entries]:
+        """The same of the tables of its ledger."""
+        return self._entries[1]
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """What the recorder wrote down: sets, timing, losses, events, as columns."""
+        return Ledger(self)
+
+    @cached_property
+    def _entries(self) -> tuple[Mapping[str, Entries], Mapping[str, Entries]]:
         found: dict[str, list[Entries]] = {}
         for number, file in enumerate(self._files):
             for topic, entries in file.index(number).items():
                 found.setdefault(topic, []).append(entries)
-        return {topic: _in_log_order(parts) for topic, parts in sorted(found.items())}
+        every = {topic: in_log_order(parts) for topic, parts in sorted(found.items())}
+        tables = {topic: every.pop(topic) for topic in TOPICS if topic in every}
+        return every, tables
 
     @property
     def cameras(self) -> tuple[str, ...]:
@@ -140,7 +158,7 @@ class Take:
     @cached_property
     def sets(self) -> SetSequence:
         """The frame sets, as the take itself matches: by index, time or timecode, read when asked for."""
-        return SetSequence(self, self._table())
+        return SetSequence(self, self.table())
 
     @property
     def mesh_count(self) -> int:
@@ -178,7 +196,7 @@ class Take:
         if unknown := sorted(wanted - CHANNELS.keys()):
             raise TakeError(f"no channel {unknown[0]!r}; a take may hold {', '.join(CHANNELS)}")
         parts = [entries for topic, entries in self.topics.items() if topic.split("/", 1)[0] in wanted]
-        for entry in _in_log_order(parts):
+        for entry in in_log_order(parts):
             channel, message = self._read(entry)
             yield channel, int(entry["log_time"]), message
 
@@ -216,6 +234,22 @@ class Take:
         entries = self.topics.get(topic, np.empty(0, ENTRY))
         return np.stack([entries["frame_id"], entries["time"]], 1)
 
+    def table(self) -> dict[str, NDArray[np.int64]]:
+        """Return the keys of each calibrated camera: what frame sets are found from."""
+        return {camera: self.keys(FRAME + camera) for camera in self.cameras if camera in self.calibration.ids}
+
+    def read_table(self, entry: np.void) -> Columns:
+        """Read the table of one entry of `tables`.
+
+        Raises:
+            TakeError: it is damaged.
+        """
+        file, offset = self._files[int(entry["file"])], int(entry["offset"])
+        try:
+            return decode_table(file.parts(offset, int(entry["size"]))[0])[1]
+        except WireError as error:
+            raise file.damaged(f"{file.path} at byte {offset}: {error}") from error
+
     def frame_sets(self, sync: SyncConfig | None = None) -> Iterator[FrameSet]:
         """Yield the frame sets, found from ids and times alone; `waited_ns` is 0.
 
@@ -226,11 +260,11 @@ class Take:
             TakeError: a frame is damaged, or a camera with policy `stop` is missing.
         """
         config = sync or self.sync
-        yield from match.frame_sets(self._table(), self.calibration.ids, config, self.frame)
+        yield from match.frame_sets(self.table(), self.calibration.ids, config, self.frame)
 
     def count_sets(self) -> int:
         """Number of frame sets, as the take itself matches; no picture is read."""
-        return len(match.match_frames(self._table(), self.sync))
+        return len(match.match_frames(self.table(), self.sync))
 
     @property
     def sync(self) -> SyncConfig:
@@ -297,29 +331,6 @@ class Take:
             if packed and zlib.crc32(parts[VERTICES]) == checksum:
                 return read_base(parts[VERTICES], log_time_ns, partial(self._base, number, channel))
         return None
-
-    def _table(self) -> dict[str, NDArray[np.int64]]:
-        return {camera: self.keys(FRAME + camera) for camera in self.cameras if camera in self.calibration.ids}
-
-    def _text(self, name: str) -> str:
-        try:
-            data = (self.path / name).read_bytes()
-        except OSError as error:
-            raise TakeError(
-                f"{self.path / name}: {error.strerror}; restore it or run: mien recover {self.path}"
-            ) from error
-        if zlib.crc32(data) != self.info.checksums.get(name):
-            raise TakeError(
-                f"{self.path / name} has changed since the take was closed; restore it or run: mien recover {self.path}"
-            )
-        return data.decode("utf-8", "replace")
-
-
-def _in_log_order(parts: Sequence[Entries]) -> Entries:
-    entries = np.concatenate([np.empty(0, ENTRY), *parts])
-    if (np.diff(entries["log_time"]) > 0).all():  # one topic of one recorder, as a rule
-        return entries
-    return entries[np.lexsort((entries["offset"], entries["file"], entries["log_time"]))]
 
 
 def open_take(path: Path | str) -> Take:

@@ -1,4 +1,4 @@
-"""One take being recorded: messages in, a disk thread behind a bounded queue, a ledger of what did not fit."""
+"""One take being recorded: messages in, a disk thread behind a bounded queue, the names of what did not fit."""
 
 import threading
 from collections.abc import Mapping
@@ -10,9 +10,10 @@ from streamer.config import RecordConfig, SyncConfig
 from streamer.errors import MienError, TakeError
 from streamer.takes.anchors import rate_of
 from streamer.takes.extras import write_extras
-from streamer.takes.intake import Intake, Ledger
+from streamer.takes.intake import Intake, Losses
 from streamer.takes.layout import About, Marker, take_number
-from streamer.takes.writer import TakeWriter, topic_of
+from streamer.takes.stored import topic_of
+from streamer.takes.writer import TakeWriter
 from streamer.types import Calibration, Frame
 from streamer.wire import Message
 
@@ -20,15 +21,17 @@ from streamer.wire import Message
 class _Disk(threading.Thread):
     """Moves messages from the intake into the take until the intake is done or the disk fails."""
 
-    def __init__(self, writer: TakeWriter, intake: Intake, idle_s: float) -> None:
+    def __init__(self, writer: TakeWriter, intake: Intake, losses: Losses, idle_s: float) -> None:
         super().__init__(name="take-writer", daemon=True)
         self.failure: MienError | None = TakeError("the writing thread broke; its trace is on standard error")
-        self._writer, self._intake, self._idle_s = writer, intake, idle_s
+        self._writer, self._intake, self._losses, self._idle_s = writer, intake, losses, idle_s
 
     def run(self) -> None:
         try:
             while not self._intake.done:
                 item = self._intake.get(self._idle_s)
+                for loss in self._losses.take():
+                    self._writer.lose(loss)
                 if item is None:
                     self._writer.flush()
                 else:
@@ -65,7 +68,7 @@ class Recording:
         """What it is."""
         self._record, self._sync, self._audio = record, sync, audio
         self.intake = Intake(int(record.queue_mb * 1e6))
-        self.ledger = Ledger()
+        self.losses = Losses()
         self.writer: TakeWriter | None = None
         self._disk: _Disk | None = None
         self.frame_id = -1
@@ -81,13 +84,13 @@ class Recording:
             ConfigError: show or slate cannot be folder names.
         """
         if isinstance(message, Frame):
-            self.ledger.follow(message)
+            self.losses.follow(message)
             self.frame_id = max(self.frame_id, message.frame_id)
         if self.writer is None and isinstance(message, Calibration):
             self.open(message)
         if not self.intake.put((channel, message, log_time_ns)):
             reason = "not-written" if self.intake.closed else "queue-full"
-            self.ledger.count(topic_of(channel, message).name, reason)
+            self.losses.lose(topic_of(channel, message).name, message, reason)
 
     def open(self, calibration: Calibration) -> None:
         """Make the take's folder and begin to write.
@@ -110,7 +113,7 @@ class Recording:
         )
         if self._audio is not None:
             self._begin_audio(plan.path, self._audio)
-        self._disk = _Disk(self.writer, self.intake, self._record.sync_s)
+        self._disk = _Disk(self.writer, self.intake, self.losses, self._record.sync_s)
         self._disk.start()
 
     def _begin_audio(self, path: Path, audio: AudioInput) -> None:
@@ -167,12 +170,11 @@ class Recording:
         self._disk.join()
         self._end_audio()
         while (item := self.intake.get(0.0)) is not None:
-            self.ledger.count(topic_of(item[0], item[1]).name, "not-written")
+            self.losses.lose(topic_of(item[0], item[1]).name, item[1], "not-written")
         for reason, number in refused.items():
-            self.ledger.count("refused", reason, number)
-        for topic, reasons in self.ledger.counts.items():
-            for reason, number in reasons.items():
-                self.writer.count_drop(topic, reason, number)
+            self.losses.count("refused", reason, number)
+        for loss in self.losses.take():
+            self.writer.lose(loss)
         failure = self._disk.failure
         if failure is None:
             self.writer.close(stopped)
@@ -180,5 +182,8 @@ class Recording:
             write_extras(self.writer.path, ltc)
             return
         self.writer.close(str(failure))
-        self.writer.rewrite_ledger()
+        try:
+            self.writer.rewrite_ledger()
+        except TakeError as error:  # the disk is gone: what it was told before stands
+            raise failure from error
         raise failure

@@ -13,6 +13,7 @@ from streamer.calibration import calibration_from_text, calibration_to_text
 from streamer.config import SyncConfig
 from streamer.errors import CalibrationError, TakeError, WireError
 from streamer.takes.carve import Found, carve
+from streamer.takes.complete import complete_ledger
 from streamer.takes.disk import AppendFile, crc_of, replace_file, sync_folder
 from streamer.takes.extras import write_extras
 from streamer.takes.index import TakeFile
@@ -31,12 +32,14 @@ from streamer.takes.layout import (
     write_info,
 )
 from streamer.takes.mcap_file import McapFile
-from streamer.takes.stored import Unpacker, channel_of
+from streamer.takes.stored import Topic, Unpacker, channel_of, topic_of
+from streamer.takes.tables import SCHEMA_NAME, SETS, TIMING, TOPICS
 from streamer.takes.verify import Progress, Report, check_file, layers_of, verify_take
-from streamer.takes.writer import topic_of
 from streamer.types import Calibration, Camera, Frame
 
 CHUNK_BYTES = 1_000_000
+REMADE = frozenset({SETS, TIMING})
+"""Tables of the ledger that follow from the messages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,12 +138,23 @@ def _repair(path: Path, on_progress: Progress | None) -> None:
         state="recovered",
         files=tuple(item.file for item in salvaged),
         messages=dict(sorted(messages.items())),
-        lost={kind: count for kind, count in sorted(lost.items()) if count},
+        lost=_join(lost, Counter()),
         checksums={name: crc_of(path / name) for name in (CALIBRATION, CONFIG)},
         markers=old.markers or read_journal(path),
+        ledger=True,
     )
     write_info(path, info)
+    gone = complete_ledger(path)
+    write_info(path, replace(read_info(path), lost=_join(lost, gone)))
     (path / JOURNAL).unlink(missing_ok=True)
+
+
+def _join(lost: Counter[str], named: Counter[str]) -> Mapping[str, int]:
+    """Join what was seen to be gone and what the ledger names as gone, each message once."""
+    unseen = named - lost
+    joined = lost | named
+    joined["message"] -= min(joined["message"], unseen.total())
+    return {kind: count for kind, count in sorted(joined.items()) if count}
 
 
 def _salvage(file: Path, known: FileInfo | None) -> _Salvage:
@@ -167,7 +181,7 @@ def _keep(file: Path) -> _Salvage:
     """Take a whole file as it is."""
     reader = TakeFile(file, FileInfo(file.name, file.stat().st_size, 0))
     topics = reader.index(0)
-    messages = {topic: len(entries) for topic, entries in topics.items()}
+    messages = {topic: len(entries) for topic, entries in topics.items() if topic not in TOPICS}
     states = topics.get("calibration")
     read = [reader.message(int(row["offset"]), int(row["size"]))[1] for row in (() if states is None else states)]
     reader.close()
@@ -182,7 +196,11 @@ def _copy(file: Path, fresh: AppendFile, lost: Counter[str]) -> tuple[Counter[st
     calibrations: list[Calibration] = []
     for item in carve(file):
         if not isinstance(item, Found):
-            lost[item.channel] += 1
+            if item.channel not in REMADE:
+                lost["ledger" if item.channel in TOPICS else item.channel] += 1
+            continue
+        if (table := channel_of(item.parts)) in TOPICS:
+            mcap.add(Topic(table, SCHEMA_NAME), item.keys, 0, item.parts)
             continue
         try:
             channel, message = unpacker.decode(item.parts, item.packed, item.keys.log_time_ns)

@@ -1,13 +1,14 @@
 """The MCAP files of one recorder, one after the other, and what happens to them when the disk is full."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from streamer.config import RecordConfig
 from streamer.takes.disk import AppendFile, Reserve, Syncer
 from streamer.takes.framing import Buffer, Keys
 from streamer.takes.layout import FileInfo
-from streamer.takes.mcap_file import McapFile, Topic
+from streamer.takes.mcap_file import McapFile
+from streamer.takes.stored import Topic
 
 MAX_MESSAGES = 30_000
 """A file rolls here at the latest, however short it is: its index has to fit the reserve."""
@@ -75,10 +76,15 @@ class RollingFiles:
         if self._syncer.failure is not None:
             raise self._syncer.failure
 
-    def flush(self) -> None:
-        """Hand the open chunk to the system."""
+    def flush(self, log_time_ns: int = -1) -> None:
+        """Hand the open chunk to the system.
+
+        Args:
+            log_time_ns: now, so that the period until the next flush begins anew; -1: not known.
+        """
         if self._mcap is not None:
             self._mcap.flush()
+            self._flushed_ns = max(self._flushed_ns, log_time_ns)
 
     def finish(self) -> None:
         """Finish the current file: complete, indexed and on the medium."""
@@ -91,28 +97,34 @@ class RollingFiles:
         """Give back the space that was kept for the end."""
         self._reserve.release()
 
-    def rescue(self) -> Mapping[str, int]:
-        """After an error: finish the current file with the space that was kept back.
+    def rescue(self) -> Sequence[tuple[str, Keys]]:
+        """After an error: write the open chunk with the space that was kept back; `leave` comes next.
 
         Returns:
-            Topic to number of messages that had been taken and fit nowhere.
+            Topic and keys of what had been taken and fits nowhere.
         """
         self._reserve.release()
-        if self._mcap is None or self._file is None:
-            return {}
-        lost: Mapping[str, int] = {}
+        if self._mcap is None:
+            return ()
         try:
             self._mcap.flush()
         except OSError:
-            lost = dict(self._mcap.waiting)
+            lost = self._mcap.waiting
             self._mcap.discard()
+            return lost
+        return ()
+
+    def leave(self) -> None:
+        """After `rescue`: end the file, indexed if there is room for that. Raises nothing."""
+        if self._mcap is None:
+            return
         try:
             self._mcap.finish()
         except OSError:
+            self._mcap.discard()
             self._leave(indexed=False)
         else:
             self._leave(indexed=True)
-        return lost
 
     def close(self) -> None:
         """Stop the durability thread and give the reserve back. Closing twice is allowed."""

@@ -1,6 +1,7 @@
 """Messages as a take holds them: wire parts, but that the vertices of meshes are encoded."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -8,17 +9,35 @@ import numpy as np
 from streamer.errors import WireError
 from streamer.takes.framing import Buffer
 from streamer.takes.mesh_codec import Base, FindBase, FindTopology, MeshEncoder, decode_vertices, is_base, read_base
-from streamer.types import MeshFrame, Topology
+from streamer.types import Frame, MeshFrame, Topology
 from streamer.wire import Message, decode
 
 VERTICES = 2
 """Number of the part that holds the vertices of a mesh: the first array of its header."""
 LOSSLESS_CHANNELS = frozenset({"truth"})
 """Kept bit by bit whatever is asked for: what others are measured by."""
+TIMED = frozenset({"frame", "mesh", "truth"})
+"""Channels whose messages have a rig frame id and an exposure time."""
 BASES_KEPT = 12
 """More than a key and its anchors."""
 
 Found = TypeVar("Found")
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """What MCAP calls a channel."""
+
+    name: str
+    """`frame/<camera>`, `mesh`, ..."""
+    schema: str
+    """`mien.<Type>`."""
+
+
+def topic_of(channel: str, message: Message) -> Topic:
+    """Return where a message goes in the files: frames have one topic per camera."""
+    name = f"{channel}/{message.camera}" if isinstance(message, Frame) else channel
+    return Topic(name, f"mien.{type(message).__name__}")
 
 
 def channel_of(parts: Sequence[Buffer]) -> str:

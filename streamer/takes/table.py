@@ -10,7 +10,7 @@ import json
 import struct
 import zlib
 from array import array
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +44,12 @@ class MessageTable:
     def add(self, channel: int, offset: int, size: int, keys: Keys) -> None:
         """Add a message."""
         self._rows.extend((channel, keys.log_time_ns, offset, size, keys.frame_id, keys.time_ns))
+
+    def since(self, rows: int) -> list[tuple[int, Keys]]:
+        """Return channel and keys of all rows but the first ones."""
+        last = self._rows[rows * COLUMNS :].tolist()
+        grouped = zip(*(last[column::COLUMNS] for column in (0, 1, 4, 5)), strict=True)
+        return [(channel, Keys(log, frame_id, time)) for channel, log, frame_id, time in grouped]
 
     def cut(self, rows: int) -> None:
         """Forget all rows but the first ones."""
@@ -94,3 +100,11 @@ def read_table(record: bytes, number: int) -> Mapping[str, Entries]:
         if last > first:
             found[str(topic)] = entries[first:last]
     return found
+
+
+def in_log_order(parts: Sequence[Entries]) -> Entries:
+    """Join the entries of one topic, in order of log time."""
+    entries = np.concatenate([np.empty(0, ENTRY), *parts])
+    if (np.diff(entries["log_time"]) > 0).all():  # one topic of one recorder, as a rule
+        return entries
+    return entries[np.lexsort((entries["offset"], entries["file"], entries["log_time"]))]

@@ -17,9 +17,11 @@ from streamer.takes import sets
 from streamer.takes.carve import Broken, Found, carve
 from streamer.takes.disk import crc_of
 from streamer.takes.layout import CALIBRATION, CONFIG, LAYERS, TAKE_JSON, FileInfo, OtherSchema, TakeInfo, read_info
+from streamer.takes.ledger import Difference, by_topic, compare_names, losses_of, whole_table
 from streamer.takes.mcap_file import DATA_END, FOOTER, MCAP_MAGIC
 from streamer.takes.reader import Take
-from streamer.takes.stored import Unpacker
+from streamer.takes.stored import Unpacker, channel_of, topic_of
+from streamer.takes.tables import LOST, TIMING, TOPICS, Columns, decode_table
 from streamer.types import Frame, MeshFrame
 
 Progress = Callable[[int, int], None]
@@ -56,6 +58,8 @@ class Report:
     """Camera to frames that were exposed before the one before them: its clock jumped back."""
     skew_us: Mapping[str, float] = field(default_factory=dict)
     """Spread of exposure times inside the sets: `p50`, `p95`, `max`, us."""
+    ledger: bool = False
+    """Whether the content was compared with a ledger; takes of older schemas have none."""
 
     def as_json(self) -> dict[str, Any]:
         """Return the report as plain values."""
@@ -210,14 +214,17 @@ def _count(path: Path, info: TakeInfo) -> Report:
             for camera in take.cameras
             if camera not in take.calibration.ids
         ]
+        difference = take.ledger.compare() if info.ledger else Difference()
+        absent = [f"{line}: the ledger names it" for line in by_topic(difference.absent)]
         return Report(
-            ok=not wrong and not stray,
+            ok=not wrong and not stray and not difference,
             **statistics(take),
             sets=len(take.sets),
             meshes=take.mesh_count,
             frames=take.frame_count,
-            missing=tuple(stray),
-            damaged=tuple(wrong),
+            missing=(*stray, *absent),
+            damaged=(*wrong, *difference.lines()),
+            ledger=info.ledger,
             lost=info.lost,
             drops=info.drops,
         )
@@ -253,27 +260,35 @@ def statistics(take: Take) -> dict[str, Any]:
 def _count_by_carving(path: Path, info: TakeInfo | None, missing: list[str], damaged: list[str]) -> Report:
     """Count what recovery would find."""
     keys: dict[str, list[tuple[int, int]]] = {}
-    meshes = 0
+    tables: dict[str, list[Columns]] = {topic: [] for topic in TOPICS}
     for file in sorted(path.glob("*.mcap")):
         unpacker = Unpacker()
         for item in carve(file):
             if not isinstance(item, Found):
                 continue
             try:
+                if (topic := channel_of(item.parts)) in TOPICS:
+                    tables[topic].append(decode_table(item.parts)[1])
+                    continue
                 channel, message = unpacker.decode(item.parts, item.packed, item.keys.log_time_ns)
             except WireError as error:
                 damaged.append(f"{file.name} at byte {item.offset}: {error}")
                 continue
-            if isinstance(message, Frame):
-                keys.setdefault(message.camera, []).append((message.frame_id, message.exposure_time_ns))
-            meshes += isinstance(message, MeshFrame) and channel == "mesh"
-    table = {camera: np.array(rows, np.int64) for camera, rows in keys.items()}
+            if isinstance(message, Frame | MeshFrame):
+                row = (message.frame_id, message.exposure_time_ns)
+                keys.setdefault(topic_of(channel, message).name, []).append(row)
+    here = {topic: np.array(rows, np.int64) for topic, rows in keys.items()}
+    losses = losses_of(whole_table(LOST, tables[LOST]))
+    absent, _ = compare_names(whole_table(TIMING, tables[TIMING]), losses, here)
+    missing += [f"{line}: the ledger names it" for line in by_topic(absent)]
+    frames = {topic.partition("/")[2]: rows for topic, rows in here.items() if topic.startswith("frame/")}
     config = sets.default_sync(info.match if info else "frame_id", info.tolerance_us if info else 8000)
     return Report(
         ok=False,
-        sets=len(sets.match_frames(table, config)),
-        meshes=meshes,
-        frames=sum(map(len, keys.values())),
+        sets=len(sets.match_frames(frames, config)),
+        meshes=len(here.get("mesh", ())),
+        frames=sum(map(len, frames.values())),
+        ledger=bool(tables[TIMING]),
         missing=tuple(missing),
         damaged=tuple(damaged),
         lost=info.lost if info else {},

@@ -15,8 +15,10 @@ from streamer.calibration import calibration_to_text
 from streamer.channels import CHANNELS
 from streamer.config import RecordConfig, SyncConfig
 from streamer.errors import TakeError
-from streamer.takes.disk import AppendFile, append_line, replace_file, sync_folder
-from streamer.takes.framing import Buffer, Message, keys_of
+from streamer.takes.accounted import AccountedFiles
+from streamer.takes.chronicle import Chronicle, Loss, Name, name_of
+from streamer.takes.disk import AppendFile, append_line, make_folder, replace_file, sync_folder
+from streamer.takes.framing import Buffer, Message
 from streamer.takes.layout import (
     CALIBRATION,
     CONFIG,
@@ -30,30 +32,13 @@ from streamer.takes.layout import (
     sweep,
     write_info,
 )
-from streamer.takes.mcap_file import Topic
 from streamer.takes.rolling import OpenFile, RollingFiles
-from streamer.takes.stored import Packer
-from streamer.types import Calibration, Frame, Topology
+from streamer.takes.stored import Packer, topic_of
+from streamer.types import Calibration, Topology
 from streamer.wire import encode
 
 NAMESPACE = uuid.UUID("6f1c0a52-8f0e-5d0c-9a51-0d7a6f0f5b2e")
 """Of the identities of takes that were made offline."""
-
-
-def topic_of(channel: str, message: Message) -> Topic:
-    """Return where a message goes in the files: frames have one topic per camera."""
-    name = f"{channel}/{message.camera}" if isinstance(message, Frame) else channel
-    return Topic(name, f"mien.{type(message).__name__}")
-
-
-def _make_folder(path: Path) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.mkdir()
-    except FileExistsError as error:
-        raise TakeError(f"{path} exists already; give another folder or remove it") from error
-    except OSError as error:
-        raise TakeError(f"{path}: cannot make the folder: {error.strerror}; give another one") from error
 
 
 class TakeWriter:
@@ -114,17 +99,20 @@ class TakeWriter:
         )
         self._calibration: Calibration | None = calibration  # until it is stored
         self._whole = calibration
-        self._messages, self._drops = dict[str, int](), dict[str, dict[str, int]]()
+        self._messages = dict[str, int]()
         self._states: dict[tuple[str, str], tuple[Message, list[bytes]]] = {}
         self._markers: list[Marker] = []
         self._packer, self._closed = Packer(lossless=(record or RecordConfig()).meshes == "lossless"), False
-        _make_folder(path)
+        self._chronicle = Chronicle(sync, (record or RecordConfig()).sync_s)
+        self._chronicle.cameras = calibration.ids
+        self._name = name
+        make_folder(path)
         self._lock = TakeLock(path)
         self._files = self._begin_files(texts, name, record or RecordConfig(), open_file)
 
     def _begin_files(
         self, texts: Mapping[str, bytes], name: str, record: RecordConfig, open_file: OpenFile
-    ) -> RollingFiles:
+    ) -> AccountedFiles:
         try:
             for file, text in texts.items():
                 replace_file(self.path / file, text)
@@ -135,7 +123,7 @@ class TakeWriter:
             self._lock.release()
             shutil.rmtree(self.path)
             raise TakeError(f"{self.path}: cannot begin a take: {error.strerror}; free space") from error
-        return files
+        return AccountedFiles(self.path, files, self._chronicle, open_file)
 
     @property
     def messages(self) -> Mapping[str, int]:
@@ -175,7 +163,7 @@ class TakeWriter:
                 self._put(channel, message, parts, log_time_ns)
         except OSError as error:
             if self._messages.get(topic, 0) == taken:
-                self.count_drop(topic, "disk-full")
+                self.lose(Loss(name_of(topic, message), "disk-full"))
             self._rescue(error)
 
     def flush(self) -> None:
@@ -200,15 +188,19 @@ class TakeWriter:
         if self._closed:
             raise TakeError(f"{self.path}: the take is closed")
         self._markers.append(marker)
+        self._chronicle.happened("marker", marker.text, marker.time_ns, marker.frame_id)
         try:
             append_line(self.path / JOURNAL, json.dumps(dataclasses.asdict(marker)))
         except OSError as error:
             raise TakeError(f"{self.path / JOURNAL}: the marker is in memory only: {error.strerror}") from error
 
     def count_drop(self, topic: str, reason: str, count: int = 1) -> None:
-        """Enter messages that are not in this take into its ledger."""
-        reasons = self._drops.setdefault(topic, {})
-        reasons[reason] = reasons.get(reason, 0) + count
+        """Enter messages that are not in this take and have no name into its ledger."""
+        self.lose(Loss(Name(topic), reason, count))
+
+    def lose(self, loss: Loss) -> None:
+        """Enter a message that is not in this take into its ledger. After the end: call `rewrite_ledger`."""
+        self._chronicle.lose(loss)
 
     def close(self, stopped: str = "") -> None:
         """Finish the files and mark the take as closed. Closing twice is allowed.
@@ -223,20 +215,23 @@ class TakeWriter:
             return
         try:
             self._begin(0)
+            self._chronicle.happened("end", stopped)
             self._files.finish()
-            self._files.release_reserve()
             self._seal(stopped)
         except OSError as error:
             self._rescue(error)
 
     def rewrite_ledger(self) -> None:
-        """Enter drops that were counted after the take was closed into its take.json.
+        """Enter what was lost after the take was closed, by name and in its take.json.
 
         Raises:
             TakeError: it cannot be written.
         """
         try:
-            write_info(self.path, replace(read_info(self.path), drops=self._drops))
+            self._files.append()
+            info, files = read_info(self.path), tuple(self._files.files)
+            drops, whole = self._chronicle.drops, self._files.complete
+            write_info(self.path, replace(info, drops=drops, files=files, ledger=whole))
         except OSError as error:
             raise TakeError(f"{self.path}: the drop ledger cannot be written: {error.strerror}") from error
 
@@ -251,15 +246,18 @@ class TakeWriter:
         self.close("" if error is None else f"{type(error).__name__}: {error}")
 
     def _begin(self, log_time_ns: int) -> None:
-        """Store the calibration as the first message; roll when it is time, with all states at the head."""
+        """Store the calibration first; roll when it is time, with all states at the head; keep the ledger."""
         if self._calibration is not None:
             calibration, self._calibration = self._calibration, None
+            self._chronicle.happened("begin", self._name, log_time_ns)
             self._put_state("calibration", calibration, encode("calibration", calibration), log_time_ns)
         elif self._files.due(log_time_ns):
             self._files.roll()
             self._packer.begin_file()
             for (channel, _), (message, parts) in self._states.items():
                 self._put(channel, message, parts, log_time_ns)
+        else:
+            self._files.keep_pace(log_time_ns)
 
     def _put_state(self, channel: str, message: Message, parts: Sequence[Buffer], log_time_ns: int) -> None:
         key = (channel, message.id if isinstance(message, Topology) else "")
@@ -277,6 +275,8 @@ class TakeWriter:
         if not fresh:
             return
         self._whole = replace(self._whole, cameras=(*self._whole.cameras, *fresh))
+        self._chronicle.cameras = self._whole.ids
+        self._chronicle.happened("cameras", " ".join(camera.id for camera in fresh))
         text = calibration_to_text(self._whole).encode()
         replace_file(self.path / CALIBRATION, text)
         checksums = {**self._info.checksums, CALIBRATION: zlib.crc32(text)}
@@ -286,9 +286,8 @@ class TakeWriter:
     def _put(self, channel: str, message: Message, parts: Sequence[Buffer], log_time_ns: int) -> None:
         topic = topic_of(channel, message)
         self._messages[topic.name] = self._messages.get(topic.name, 0) + 1
-        sequence = message.sequence if isinstance(message, Frame) else 0
         stored, packed = self._packer.pack(channel, message, parts, log_time_ns)
-        self._files.add(topic, keys_of(message, log_time_ns), sequence, stored, packed)
+        self._files.add(topic, message, log_time_ns, stored, packed)
 
     def _seal(self, stopped: str) -> None:
         closed = replace(
@@ -296,7 +295,8 @@ class TakeWriter:
             state="closed",
             files=tuple(self._files.files),
             messages=dict(sorted(self._messages.items())),
-            drops=self._drops,
+            drops=self._chronicle.drops,
+            ledger=self._files.complete,
             stopped=stopped,
             markers=tuple(sorted(self._markers, key=lambda marker: marker.time_ns)),
         )
@@ -313,10 +313,10 @@ class TakeWriter:
         self._lock.release()
 
     def _rescue(self, error: OSError) -> None:
-        for topic, count in self._files.rescue().items():
-            self._messages[topic] -= count
-            self.count_drop(topic, "disk-full", count)
         reason = error.strerror or str(error)
+        self._chronicle.happened("end", reason)
+        for topic in self._files.rescue():
+            self._messages[topic] -= 1
         try:
             self._seal(f"{reason} after {self.on_disk} messages")
         except OSError as second:

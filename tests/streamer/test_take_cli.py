@@ -74,7 +74,7 @@ def test_verify_and_recover_print_their_keys(tmp_path: Path, capsys: pytest.Capt
     assert report.keys() >= KEYS
     assert (report["ok"], report["sets"], report["meshes"], report["frames"]) == (True, 10, 10, 30)
     file = path / "main_0000.mcap"
-    file.write_bytes(file.read_bytes()[:-6000])
+    file.write_bytes(file.read_bytes()[:-12000])
     assert run("verify", path, "--json") == 1
     report = json.loads(capsys.readouterr().out)
     assert (report["ok"], len(report["damaged"])) == (False, 1)

@@ -23,7 +23,7 @@ from streamer.live import free_ports
 from streamer.takes import open_take
 from streamer.takes.carve import Found, carve
 from streamer.takes.disk import AppendFile
-from streamer.takes.intake import Intake, Ledger
+from streamer.takes.intake import Intake, Losses
 from streamer.takes.recorder import run_record
 from streamer.takes.recover import recover_take
 from streamer.takes.replay import Shift, run_replay
@@ -168,22 +168,25 @@ def test_gaps_on_the_bus_are_in_the_ledger(tmp_path: Path) -> None:
             "frame/left": {"lost-on-bus": 5},
             "frame/right": {"lost-on-bus": 1},
         }
+        named = [(loss.name.topic, loss.name.frame_id, loss.name.sequence) for loss in take.ledger.losses()]
+        assert named == [*(("frame/left", n, n) for n in (2, 3, 6, 7, 8)), ("frame/right", 2, 2)]
         assert take.frame_count == 12
 
 
 def test_what_does_not_fit_the_queue_is_counted_and_nothing_else_changes() -> None:
-    intake, ledger = Intake(10_000), Ledger()
+    intake, losses = Intake(10_000), Losses()
     taken = []
     for number in range(20):
         item = ("frame", frame("left", number, 1000), number)
         if intake.put(item):
             taken.append(number)
         else:
-            ledger.count("frame/left", "queue-full")
+            losses.lose("frame/left", item[1], "queue-full")
         if number == 9:
             assert [intake.get(0)[2] for _ in range(2)] == [0, 1]  # type: ignore[index]
     assert taken == [0, 1, 2, 10, 11]  # 3048 bytes each, room for three
-    assert ledger.total == {"queue-full": 15}
+    assert losses.total == {"queue-full": 15}
+    assert [loss.name.frame_id for loss in losses.take()] == [n for n in range(20) if n not in taken]
     assert intake.waiting_bytes == 3 * 3048
     intake.close()
     assert not intake.put(("frame", frame("left", 1), 0))
@@ -271,6 +274,9 @@ def test_a_disk_that_breaks_is_reported_and_every_message_accounted_for(
         assert 0 < take.frame_count < 12
         # What was sent after the disk broke may have stayed in the socket; all that was received is accounted for.
         assert take.frame_count + sum(lost.values()) <= sent
+        assert take.info.ledger
+        named = sorted(loss.name.frame_id for loss in take.ledger.losses() if loss.name.topic == "frame/left")
+        assert named == list(range(take.frame_count, take.frame_count + sum(lost.values())))
         assert [got.sequence for got in take.frames("left")] == list(range(take.frame_count))
 
 

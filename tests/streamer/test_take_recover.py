@@ -18,6 +18,7 @@ from streamer.takes.carve import Broken, Found, carve
 from streamer.takes.layout import LOCK, read_info, write_info
 from streamer.takes.recover import recover_take
 from streamer.takes.stored import channel_of
+from streamer.takes.tables import EVENTS, TOPICS
 from streamer.takes.verify import check_file, verify_take
 from streamer.types import Frame
 from tests.streamer.take_makers import (
@@ -33,10 +34,16 @@ from tests.streamer.take_makers import (
     write_take,
 )
 
+LEDGER = "ledger_0000.mcap"
+
 
 def _spans(file: Path) -> list[tuple[int, int]]:
     """Begin and end of every message of a whole file."""
-    return [(item.offset, item.offset + item.size) for item in carve(file) if isinstance(item, Found)]
+    return [(item.offset, item.offset + item.size) for item in _found(file)]
+
+
+def _found(file: Path) -> list[Found]:
+    return [item for item in carve(file) if isinstance(item, Found)]
 
 
 def _check_content(path: Path) -> dict[str, list[int]]:
@@ -55,7 +62,10 @@ def _check_content(path: Path) -> dict[str, list[int]]:
 
 def _unclose(path: Path) -> None:
     """Make a closed take look like one whose recorder was killed."""
-    write_info(path, replace(read_info(path), state="recording", files=(), messages={}, lost={}))
+    (path / LEDGER).unlink(missing_ok=True)
+    write_info(
+        path, replace(read_info(path), state="recording", files=(), messages={}, drops={}, lost={}, ledger=False)
+    )
 
 
 def test_a_file_cut_anywhere_yields_exactly_the_messages_before_the_cut(tmp_path: Path) -> None:
@@ -79,6 +89,8 @@ def test_a_take_cut_anywhere_is_made_whole(tmp_path: Path, part: int) -> None:
     _unclose(path)
     file = path / "main_0000.mcap"
     data, spans = file.read_bytes(), _spans(file)
+    tables = [(item.offset, item.offset + item.size) for item in _found(file) if channel_of(item.parts) in TOPICS]
+    events = [(item.offset, item.offset + item.size) for item in _found(file) if channel_of(item.parts) == EVENTS]
     edges = [spans[20][0], spans[20][1], spans[-1][1], len(data) - 8, len(data) - 37, 0, 8, 40]
     cuts = [edge + step for edge in edges for step in (-1, 0, 1) if 0 <= edge + step <= len(data)]
     for cut in cuts[part::4]:
@@ -89,14 +101,16 @@ def test_a_take_cut_anywhere_is_made_whole(tmp_path: Path, part: int) -> None:
         whole = [span for span in spans if span[1] <= cut]
         with open_take(path) as take:
             assert take.info.state == "recovered"
-            assert sum(take.info.messages.values()) == len(whole)
-        partial = sum(begin + 8 <= cut < end for begin, end in spans)
-        assert sum(report.lost.values()) == partial
+            assert sum(take.info.messages.values()) == len([span for span in whole if span not in tables])
+            assert take.info.ledger and not take.ledger.compare()
+            assert take.ledger.events["kind"].tolist()[-1] == "recovered"
+        partial = sum(begin + 8 <= cut < end for begin, end in spans if (begin, end) not in tables)
+        assert sum(report.lost.values()) == partial + sum(begin + 50 <= cut < end for begin, end in events)
         numbers = _check_content(path)
         assert report.frames == sum(len(numbers.get(camera, [])) for camera in CAMERAS)
         assert all(found == list(range(len(found))) for found in numbers.values())
         left = sorted(item.name for item in path.iterdir())
-        assert left == ["calibration.toml", "config.toml", "main_0000.mcap", "metadata.cptake", "take.json"]
+        assert left == ["calibration.toml", "config.toml", LEDGER, "main_0000.mcap", "metadata.cptake", "take.json"]
     assert recover_take(path) == report  # a whole take is left alone
 
 
@@ -159,7 +173,7 @@ def test_a_hole_is_counted_by_what_the_take_knew(tmp_path: Path) -> None:
     data[spans[10][0] : spans[14][1]] = bytes(spans[14][1] - spans[10][0])
     file.write_bytes(data)
     report = recover_take(path)
-    assert (report.ok, dict(report.lost)) == (True, {"message": 5})
+    assert (report.ok, dict(report.lost)) == (True, {"frame": 4, "mesh": 1})
     _check_content(path)
 
 
@@ -261,12 +275,13 @@ def test_a_killed_writer_loses_nothing_that_it_handed_over(tmp_path: Path, momen
     assert json.loads((path / "take.json").read_text())["state"] == "recording"
     with pytest.raises(TakeError, match="mien recover"):
         open_take(path)
-    on_file = sum(isinstance(item, Found) for file in path.glob("*.mcap") for item in carve(file))
+    on_file = sum(channel_of(item.parts) not in TOPICS for file in path.glob("*.mcap") for item in _found(file))
     report = recover_take(path)
     assert report.ok
     numbers = _check_content(path)
     with open_take(path) as take:
         assert sum(take.info.messages.values()) == on_file >= handed_over
+        assert take.info.ledger and not take.ledger.compare()
         assert not (path / LOCK).exists()
         assert not (path / ".reserve").exists()
     assert all(found == list(range(len(found))) for found in numbers.values())
