@@ -12,7 +12,8 @@ import os
 import subprocess
 import sys
 import traceback
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -23,12 +24,13 @@ from inference.config import InferenceConfig
 from renderer.config import FitterConfig, ViewConfig
 from rig.config import RigConfig
 from streamer.arguments import add_verb, positive
-from streamer.config import BusConfig, RecordConfig, ServeConfig, SyncConfig, load
+from streamer.config import BusConfig, LiveConfig, RecordConfig, ServeConfig, SyncConfig, load
 from streamer.config_text import to_toml
 from streamer.errors import MienError
 from streamer.leash import follow
 
 if TYPE_CHECKING:
+    from streamer.console.desk import LiveDesk
     from streamer.doctor import Check
     from streamer.takes import Take
 
@@ -47,6 +49,7 @@ SECTIONS = {
     "record": RecordConfig,
     "view": ViewConfig,
     "fitter": FitterConfig,
+    "live": LiveConfig,
     "serve": ServeConfig,
 }
 
@@ -64,6 +67,7 @@ class Settings:
     record: RecordConfig
     view: ViewConfig
     fitter: FitterConfig
+    live: LiveConfig
     serve: ServeConfig
     text: str
     """All of it as TOML, as takes keep it and as child processes read it."""
@@ -186,6 +190,7 @@ def _add_own_verbs(verbs: Verbs, common: argparse.ArgumentParser) -> None:
     live.add_argument("--serve", action="store_true", help="the gateway to engines as well (or set serve.live)")
     live.add_argument("--web", action="store_true", help="the browser view, even where a window could be opened")
     live.add_argument("--seconds", type=positive, metavar="N", help="stop after this long")
+    live.add_argument("--no-screen", action="store_true", help="lines of text instead of the operator's screen")
 
     add("doctor", _doctor, "what of Mien works on this machine, and what to do about the rest", "mien doctor --json")
 
@@ -205,11 +210,35 @@ def _live(args: argparse.Namespace) -> int:
     from streamer.live import LiveOptions, run_live
 
     settings: Settings = args.load()
+    terminal = sys.stdin.isatty() and sys.stdout.isatty() and not args.json
     options = LiveOptions(args.record, not args.no_view, args.web, args.serve, args.seconds)
-    result = run_live(settings, options, say=lambda line: print(line, file=sys.stderr, flush=True))
+    show = _screen() if settings.live.screen and terminal and not args.no_screen else None
+    result = run_live(
+        settings,
+        options,
+        say=lambda line: print(line, file=sys.stderr, flush=True),
+        fits=lambda: _fits(Path(settings.fitter.queue)),
+        show=show,
+    )
     if args.json:
         print(json.dumps(result))
     return 0
+
+
+def _screen() -> "Callable[[LiveDesk], None]":
+    from streamer.console.screen import show
+
+    return show
+
+
+def _fits(queue: Path) -> Counter[str]:
+    """Count the jobs of the fit queue by state: the renderer's knowledge for the console, of another room."""
+    if not queue.is_file():
+        return Counter()
+    from renderer.fitter.store import Store
+
+    with Store(queue) as store:
+        return Counter(job.state for job in store.jobs())
 
 
 def _doctor(args: argparse.Namespace) -> int:

@@ -157,6 +157,24 @@ class ServeConfig:
     """Virtual Motion Capture protocol, for VTuber tools."""
 
 
+@dataclass(frozen=True, slots=True)
+class LiveConfig:
+    """`[live]`: the operator's console of `mien live`."""
+
+    screen: bool = True
+    """Draw the console where there is a terminal; off: lines of text only."""
+    silence_s: float = field(default=20.0, metadata=limits(2, 3600))
+    """A process without a heartbeat for this long is killed and started again."""
+    host: str = "127.0.0.1"
+    """Address at which state and metrics are told; anything but loopback needs `token_file`."""
+    http_port: int = field(default=5760, metadata=limits(0, 65535))
+    """TCP port of `/state` (JSON) and `/metrics` (Prometheus); 0: none."""
+    token_file: str = ""
+    """File with a secret of at least 16 characters that readers send as `Authorization: Bearer`; empty: none."""
+    logs: str = "out/logs"
+    """Folder for the log of each process and `events.jsonl`."""
+
+
 def parse_section(cls: type[Section], values: Mapping[str, Any], where: str) -> Section:
     """Build a section from a TOML table.
 

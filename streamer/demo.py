@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from streamer.board import HealthBoard
 from streamer.config import BusConfig
 from streamer.errors import ProcessError
-from streamer.live import HealthBoard, Say, conduct, free_ports, plan, view_arguments
+from streamer.live import Say, conduct, free_ports, plan, view_arguments
 from streamer.processes import Stop
 from streamer.report import Tally, build_report, require_closed, write_report
 from streamer.supervise import Supervisor
@@ -91,7 +92,7 @@ def run_demo(settings: DemoSettings, options: DemoOptions, *, say: Say) -> dict[
     specs = plan(bus, tuple(config), node=node, record=("--out", str(out / "take{again}")), view=view)
     say(f"starting {', '.join(spec.name for spec in specs)}; everything goes to {out}")
     with Stop() as stop, HealthBoard(bus, ("node", "infer", "record")) as board:
-        with Supervisor(specs, logs=out / "logs", last_beat_ns=board.ready_ns) as supervisor:
+        with Supervisor(specs, logs=out / "logs", working_s=board.working_s, heard_s=board.heard_s) as supervisor:
             troubles = conduct(bus, supervisor, board, stop, seconds=None, say=say)
         report = _report(out, settings, board, dict(supervisor.restarts), say)
     write_report(report, out / "report.json")
@@ -130,9 +131,7 @@ def _report(
         with open_take(path) as take:
             for channel, _log_time_ns, message in take.messages(["mesh", "truth", "health"]):
                 tally.add(channel, message)
-    for lives in board.lives.values():  # the last counts of a process may come after the recorder's last word
-        for beat in lives:
-            tally.add("health", beat)
+    tally.health.update(board.lives)  # the last counts of a process may come after the recorder's last word
     return build_report(tally, engine=settings.inference.engine, model=settings.inference.model, restarts=restarts) | {
         "out": str(out)
     }

@@ -9,27 +9,31 @@ import os
 import socket
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol
 
-from streamer.config import BusConfig, ServeConfig
-from streamer.errors import ProcessError
+from streamer.board import HealthBoard
+from streamer.channels import Role
+from streamer.config import BusConfig, LiveConfig, RecordConfig, ServeConfig
+from streamer.errors import MienError, ProcessError
+from streamer.process_logs import last_words
 from streamer.processes import HealthBeat, Stop, Vitals
-from streamer.report import add_beat
-from streamer.supervise import ProcessSpec, Supervisor, last_words
-from streamer.transport import Publisher, Subscriber, endpoint_for
-from streamer.types import Health
+from streamer.restarts import ProcessSpec, RestartPolicy
+from streamer.supervise import Supervisor
+from streamer.transport import Publisher, endpoint_for
+
+if TYPE_CHECKING:
+    from streamer.console.desk import LiveDesk
 
 NODE_NICE = 10
 """A simulated rig renders on the cores that inference needs: it gives way, as a real camera host would cost nothing."""
 VIEW_NICE = 15
 """To look on must not slow what is looked at, where the viewer draws without a GPU."""
-LAST_WORDS_S = 5.0
-"""Longest wait for the final Health of a process that has ended."""
 BOOT_S = 300.0
 """Longest start of inference: the first compilation of a network, on a slow machine."""
 
@@ -42,6 +46,14 @@ class LiveSettings(Protocol):
     @property
     def bus(self) -> BusConfig:
         """Where processes meet."""
+
+    @property
+    def record(self) -> RecordConfig:
+        """Where takes go."""
+
+    @property
+    def live(self) -> LiveConfig:
+        """The console's section."""
 
     @property
     def view(self) -> Any:
@@ -72,63 +84,6 @@ class LiveOptions:
     """Length of the run, s; None: until the viewer is closed, the source ends, or Ctrl-C."""
 
 
-class HealthBoard:
-    """The latest Health of every process, from the bus.
-
-    Args:
-        bus: where the processes publish.
-        names: those with a port of their own: `node`, `infer`, `record`.
-    """
-
-    def __init__(self, bus: BusConfig, names: tuple[str, ...]) -> None:
-        """Connect; who is not there yet is heard as soon as it is."""
-        endpoints = [endpoint_for(bus, name) for name in names]  # type: ignore[arg-type]
-        self._subscriber = Subscriber(endpoints, ["health"], keys_dir=bus.keys_dir)
-        self.lives: dict[str, list[Health]] = {}
-        """Process name to the last beat of each of its lives, as `streamer.report.add_beat` keeps them."""
-
-    def update(self, wait_s: float = 0.0) -> None:
-        """Take in what has arrived; wait for a first message at most `wait_s`."""
-        first = self._subscriber.receive(wait_s) if wait_s > 0 else None
-        for _channel, message in [*([first] if first else []), *self._subscriber.drain()]:
-            if isinstance(message, Health):
-                add_beat(self.lives.setdefault(message.process, []), message)
-
-    def latest(self, name: str) -> Health | None:
-        """Return the latest beat of a process, None if it has not been heard."""
-        lives = self.lives.get(name)
-        return lives[-1] if lives else None
-
-    def ready_ns(self, name: str) -> int:
-        """Return the time of the latest beat if it was sent at work, ns; else 0."""
-        health = self.latest(name)
-        return health.time_ns if health is not None and health.state in ("running", "degraded") else 0
-
-    def wait_for_last(self, name: str, timeout_s: float = LAST_WORDS_S) -> bool:
-        """Wait for the `stopping` beat of a process; return whether it came."""
-        deadline = time.monotonic() + timeout_s
-        while (health := self.latest(name)) is None or health.state != "stopping":
-            left_s = deadline - time.monotonic()
-            if left_s <= 0:
-                return False
-            self.update(left_s)
-        return True
-
-    def close(self) -> None:
-        """Disconnect."""
-        self._subscriber.close()
-
-    def __enter__(self) -> Self:
-        """Return itself."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Disconnect."""
-        self.close()
-
-
 def plan(
     bus: BusConfig,
     config: tuple[str, ...],
@@ -137,6 +92,7 @@ def plan(
     record: tuple[str, ...] | None = None,
     view: tuple[str, ...] | None = None,
     serve: bool = False,
+    silence_s: float = 0.0,
 ) -> list[ProcessSpec]:
     """Return the processes that this machine has to run, sinks first.
 
@@ -144,27 +100,40 @@ def plan(
         bus: remote nodes and a remote inference process are not started here.
         config: `--config` and `--set` for every process.
         node: further arguments of the node.
-        record: further arguments of the recorder; None: no recorder.
+        record: further arguments of the recorder; None: no recorder. `--start` is for its first life only.
         view: further arguments of the viewer; None: no viewer.
         serve: whether the gateway runs.
+        silence_s: so long without a heartbeat, and a process counts as frozen; 0: never.
     """
     specs: list[ProcessSpec] = []
     if view is not None:
         specs.append(ProcessSpec("view", ("view", *config, *view), nice=VIEW_NICE, beats=False, stop_timeout_s=60.0))
     if record is not None:
-        specs.append(ProcessSpec("record", ("record", *config, *record), stop_timeout_s=60.0))
+        later = ("record", *config, *(word for word in record if word != "--start"))
+        words = ("record", *config, *record)
+        specs.append(ProcessSpec("record", words, later=later, stop_timeout_s=60.0, silence_s=silence_s))
     if serve:
-        specs.append(ProcessSpec("serve", ("serve", *config)))
+        specs.append(ProcessSpec("serve", ("serve", *config), silence_s=silence_s))
     if not bus.infer:
-        specs.append(ProcessSpec("infer", ("infer", *config), start_timeout_s=BOOT_S))
+        specs.append(ProcessSpec("infer", ("infer", *config), start_timeout_s=BOOT_S, silence_s=silence_s))
     if not bus.nodes:
         sinks = tuple(spec.name for spec in specs)
-        specs.append(ProcessSpec("node", ("node", *config, *node), after=sinks, nice=NODE_NICE))
+        words = ("node", *config, *node)
+        specs.append(ProcessSpec("node", words, after=sinks, nice=NODE_NICE, silence_s=silence_s))
     return specs
 
 
 def conduct(
-    bus: BusConfig, supervisor: Supervisor, board: HealthBoard, stop: Stop, *, seconds: float | None, say: Say
+    bus: BusConfig,
+    supervisor: Supervisor,
+    board: HealthBoard,
+    stop: Stop,
+    *,
+    seconds: float | None,
+    say: Say,
+    look: Callable[[], None] = lambda: None,
+    vitals: Callable[[], Vitals] | None = None,
+    ends: frozenset[str] = frozenset({"node", "view"}),
 ) -> list[str]:
     """Run until the end of the source, the viewer, the time, or a signal; then stop in order.
 
@@ -175,6 +144,9 @@ def conduct(
         stop: set by SIGINT and SIGTERM.
         seconds: time after which to stop, counted from when all are ready, s; None: no limit.
         say: told when all are ready.
+        look: called often, in this thread.
+        vitals: what the supervisor says of itself; None: how often each process was started again.
+        ends: processes whose end is the end of the run.
 
     Returns:
         One line for each process that did not end cleanly.
@@ -186,19 +158,20 @@ def conduct(
 
     def finished() -> bool:
         board.update()
+        look()
         if not ready_s and supervisor.ready:
             ready_s.append(time.monotonic())
             say("all processes are ready")
-        if supervisor.done & {"node", "view"}:
+        if supervisor.done & ends:
             return True
         return seconds is not None and bool(ready_s) and time.monotonic() - ready_s[0] >= seconds
 
-    def vitals() -> Vitals:
+    def restarts() -> Vitals:
         return Vitals(counters={f"restarts.{name}": count for name, count in supervisor.restarts.items()})
 
     with (
         Publisher(endpoint_for(bus, "demo"), keys_dir=bus.keys_dir) as publisher,
-        HealthBeat(publisher, "demo", vitals),
+        HealthBeat(publisher, "demo", vitals or restarts),
     ):
         supervisor.run(stop, finished)
         return _stop_in_order(supervisor, board)
@@ -216,35 +189,114 @@ def _stop_in_order(supervisor: Supervisor, board: HealthBoard) -> list[str]:
     return troubles
 
 
-def run_live(settings: LiveSettings, options: LiveOptions, *, say: Say) -> dict[str, Any]:
+def run_live(
+    settings: LiveSettings,
+    options: LiveOptions,
+    *,
+    say: Say,
+    fits: Callable[[], Mapping[str, int]] = dict,
+    show: "Callable[[LiveDesk], None] | None" = None,
+) -> dict[str, Any]:
     """Run `mien live`.
+
+    Args:
+        settings: the configuration.
+        options: what was asked for.
+        say: told what an operator without a screen has to know.
+        fits: counts the jobs of the fit queue by state.
+        show: draws the screen until the operator quits; None: there is none.
 
     Returns:
         `restarts` per process, and `health`: the last counters of each.
 
     Raises:
         ProcessError: see `conduct`; or a process did not end cleanly.
+        TransportError: a port is in use.
     """
-    with tempfile.TemporaryDirectory(prefix="mien-live-") as folder:
+    from streamer.console.desk import open_desk
+
+    bus, live = settings.bus, settings.live
+    with tempfile.TemporaryDirectory(prefix="mien-live-") as folder, ExitStack() as stack:
         path = Path(folder) / "config.toml"
         path.write_text(settings.text, "utf-8")
         view = view_arguments(settings.view.web_port, web=options.web, say=say) if options.view else None
         serve = settings.serve.live or options.serve
-        record = ("--armed", "--start") if options.record else None
-        specs = plan(settings.bus, ("--config", str(path)), record=record, view=view, serve=serve)
-        if not specs:
+        # Armed, so that takes begin and end by the screen, by `mien take` and by OSC.
+        record = ("--armed", *(["--start"] if options.record else [])) if options.record or bus.control_port else None
+        specs = plan(bus, ("--config", str(path)), record=record, view=view, serve=serve, silence_s=live.silence_s)
+        if not any(spec.name != "record" for spec in specs):
             raise ProcessError("nothing to run here: bus.nodes and bus.infer name other machines; run mien view")
         if serve:
             say(f"engines connect to port {settings.serve.tcp_port}, browsers to {settings.serve.websocket_port}")
-        names = tuple(spec.name for spec in specs if spec.beats)
-        with Stop() as stop, HealthBoard(settings.bus, names) as board:
-            supervisor = Supervisor(specs, logs=Path("out/logs"), last_beat_ns=board.ready_ns)
-            with supervisor:
-                troubles = conduct(settings.bus, supervisor, board, stop, seconds=options.seconds, say=say)
-            if troubles:
-                raise ProcessError("; ".join(troubles))
-            health = {name: dict(lives[-1].counters) for name, lives in board.lives.items()}
-            return {"restarts": dict(supervisor.restarts), "health": health}
+        names: tuple[Role, ...] = ("node", "infer", *(("record",) if record else ()), *(("serve",) if serve else ()))
+        stop, board = stack.enter_context(Stop()), stack.enter_context(HealthBoard(bus, names))
+        supervisor = Supervisor(
+            specs,
+            logs=Path(live.logs),
+            working_s=board.working_s,
+            heard_s=board.heard_s,
+            policy=RestartPolicy(most=None),
+        )
+        stack.enter_context(supervisor)
+        desk = stack.enter_context(open_desk(settings, supervisor, board, fits, say=say))
+        troubles = _conduct_with(show, settings, options, supervisor, board, stop, desk, say)
+        if troubles:
+            raise ProcessError("; ".join(troubles))
+        health = {name: dict(lives[-1].counters) for name, lives in board.lives.items()}
+        return {"restarts": dict(supervisor.restarts), "health": health}
+
+
+def _conduct_with(
+    show: "Callable[[LiveDesk], None] | None",
+    settings: LiveSettings,
+    options: LiveOptions,
+    supervisor: Supervisor,
+    board: HealthBoard,
+    stop: Stop,
+    desk: "LiveDesk",
+    say: Say,
+) -> list[str]:
+    """Conduct the run; beside a screen in a thread of its own, for a terminal wants the main one."""
+    watch = desk.watch
+
+    def run() -> list[str]:
+        ends = frozenset({"node"} if show else {"node", "view"})
+        tell = desk.note if show else say
+        return conduct(
+            settings.bus,
+            supervisor,
+            board,
+            stop,
+            seconds=options.seconds,
+            say=tell,
+            look=watch.look,
+            vitals=watch.vitals,
+            ends=ends,
+        )
+
+    if show is None:
+        return run()
+    result: list[str] = []
+    failure: list[MienError | OSError] = []
+
+    def work() -> None:
+        try:
+            result.extend(run())
+        except (MienError, OSError) as error:
+            failure.append(error)
+        finally:
+            desk.ended.set()
+
+    thread = threading.Thread(target=work, name="conduct")
+    thread.start()
+    try:
+        show(desk)
+    finally:
+        stop.set()
+        thread.join()
+    if failure:
+        raise failure[0]
+    return result
 
 
 def view_arguments(web_port: int, *, web: bool, say: Say) -> tuple[str, ...]:

@@ -2,26 +2,33 @@
 
 Each process is `python -m mien ...` in a process group of its own, so that Ctrl-C reaches the supervisor alone and
 the stop has an order. Its output goes to one log file. A process that fails before it was ever ready has a wrong
-configuration or a port that is taken: that is an error at once. One that fails later is started again.
+configuration or a port that is taken: that is an error at once. One that fails later, or gives no more sign of life, is
+started again; the others never notice but by what it no longer sends.
 """
 
+import json
 import os
-import re
 import signal
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
 from streamer.errors import ProcessError
 from streamer.leash import Leash
+from streamer.process_logs import last_words, note, prepare
+from streamer.restarts import Event, ProcessSpec, ProcessState, RestartPolicy
 
 MIEN = (sys.executable, "-m", "mien")
+HELD_UP_S = 1.0
+"""A supervisor that was itself away for so long (frozen, a busy machine) judges nobody's silence from before."""
+EVENTS_KEPT = 200
 
 
 class StopFlag(Protocol):
@@ -34,62 +41,19 @@ class StopFlag(Protocol):
         """Wait at most `timeout` seconds; return whether to stop."""
 
 
-@dataclass(frozen=True, slots=True)
-class ProcessSpec:
-    """One process to run."""
-
-    name: str
-    """Name in messages, of the log file and of its Health."""
-    arguments: tuple[str, ...]
-    """What follows `python -m mien`; `{again}` in it becomes nothing at the first start, then `_2`, `_3`."""
-    after: tuple[str, ...] = ()
-    """Names of processes that must be ready before this one starts."""
-    nice: int = 0
-    """Added to the niceness of the supervisor: larger gives way to the others."""
-    beats: bool = True
-    """Whether it publishes Health: it is ready at its first beat; otherwise as soon as it runs."""
-    start_timeout_s: float = 60.0
-    """Longest time from start to ready, s."""
-    stop_timeout_s: float = 15.0
-    """Longest time from SIGTERM to its end, s; then it is killed."""
-
-
-@dataclass(frozen=True, slots=True)
-class RestartPolicy:
-    """When a process that failed is started again. Pure: times are arguments."""
-
-    first_s: float = 0.5
-    """Delay before the first restart, s; doubled for each further failure inside the window."""
-    longest_s: float = 8.0
-    """Upper bound of the delay, s."""
-    window_s: float = 60.0
-    """Failures older than this are forgotten, s."""
-    most: int = 5
-    """So many failures inside the window end the run."""
-
-    def delay_s(self, failures_s: Sequence[float], now_s: float) -> float | None:
-        """Return the delay before the next start, or None when it is time to give up.
-
-        Args:
-            failures_s: times of all failures so far, the latest included, s.
-            now_s: the present on the same clock, s.
-        """
-        recent = sum(now_s - failure <= self.window_s for failure in failures_s)
-        if recent > self.most:
-            return None
-        return float(min(self.longest_s, self.first_s * 2 ** max(0, recent - 1)))
-
-
 @dataclass(slots=True)
 class _Child:
     spec: ProcessSpec
     log: Path
     process: subprocess.Popen[bytes] | None = None
-    started_ns: int = 0
-    deadline_s: float = 0.0
+    started_s: float = 0.0
+    ready_s: float = 0.0
     life: int = 0
     ready: bool = False
     done: bool = False
+    asked: bool = False
+    why: str = ""
+    kill_at_s: float | None = None
     retry_at_s: float = 0.0
     failures_s: list[float] = field(default_factory=list)
 
@@ -99,8 +63,9 @@ class Supervisor:
 
     Args:
         specs: the processes, sinks first: they are stopped in reverse order, so that sources end before sinks.
-        logs: folder for one log file per process, made if absent.
-        last_beat_ns: gives the CLOCK_REALTIME of a process's latest Health, ns, 0 if it has not been heard.
+        logs: folder for one log file per process and `events.jsonl`, made if absent.
+        working_s: gives the monotonic time at which a process was last heard at work, s, 0 if it was not.
+        heard_s: the same for any sign of life; None: as `working_s`.
         command: what starts a process; tests put another program here.
         policy: when to start again.
     """
@@ -110,14 +75,20 @@ class Supervisor:
         specs: Sequence[ProcessSpec],
         *,
         logs: Path,
-        last_beat_ns: Callable[[str], int] = lambda _name: 0,
+        working_s: Callable[[str], float] = lambda _name: 0.0,
+        heard_s: Callable[[str], float] | None = None,
         command: Sequence[str] = MIEN,
         policy: RestartPolicy | None = None,
     ) -> None:
         """Prepare; nothing runs yet."""
         logs.mkdir(parents=True, exist_ok=True)
         self._children = {spec.name: _Child(spec, logs / f"{spec.name}.log") for spec in specs}
-        self._last_beat_ns = last_beat_ns
+        self._working_s, self._heard_s = working_s, heard_s or working_s
+        self._journal = logs / "events.jsonl"
+        self._looked_s = self._awake_s = time.monotonic()
+        self._wishes: deque[str] = deque()
+        self.events: deque[Event] = deque(maxlen=EVENTS_KEPT)
+        """What happened, the latest last."""
         self._command = tuple(command)
         self._policy = policy or RestartPolicy()
         self._leash = Leash()
@@ -161,13 +132,48 @@ class Supervisor:
         process = self._children[name].process
         return None if process is None or process.poll() is not None else process.pid
 
+    def states(self) -> tuple[ProcessState, ...]:
+        """Return how every process does, in the order of the start."""
+        now_s = time.monotonic()
+        return tuple(self._state(child, now_s) for child in self._children.values())
+
+    def _state(self, child: _Child, now_s: float) -> ProcessState:
+        pid = self.pid(child.spec.name)
+        if child.process is None and not child.done:
+            state = "pause" if child.life else "waiting"
+        elif child.done:
+            state = "done" if pid is None else "stopping"
+        else:
+            state = "stopping" if child.asked else "ready" if child.ready else "starting"
+        up_s = now_s - child.started_s if pid is not None else 0.0
+        left_s = max(0.0, child.retry_at_s - now_s) if state == "pause" else 0.0
+        return ProcessState(child.spec.name, state, pid, len(child.failures_s), up_s, left_s, child.why)
+
+    def restart(self, name: str) -> None:
+        """Ask, from any thread, that a process is started again: the next poll sees to it."""
+        self._wishes.append(name)
+
+    def _begin_again(self, child: _Child, now_s: float) -> None:
+        self._tell(child, "asked", "somebody asked for a restart")
+        child.done, child.retry_at_s = False, now_s
+        if child.process is not None and child.process.poll() is None:
+            child.asked, child.kill_at_s = True, now_s + child.spec.stop_timeout_s
+            child.process.send_signal(signal.SIGTERM)
+        else:
+            child.process, child.ready = None, False
+
     def poll(self) -> None:
         """Look at every process once: start what may start, notice what is ready or has ended. Does not block.
 
         Raises:
-            ProcessError: a process failed before it was ready, took too long, or keeps failing.
+            ProcessError: a process failed or took too long before it was ever ready, or keeps failing.
         """
         now_s = time.monotonic()
+        if now_s - self._looked_s > HELD_UP_S:
+            self._awake_s = now_s
+        self._looked_s = now_s
+        while self._wishes:
+            self._begin_again(self._children[self._wishes.popleft()], now_s)
         for child in self._children.values():
             if child.done:
                 continue
@@ -178,13 +184,37 @@ class Supervisor:
             code = child.process.poll()
             if code is not None:
                 self._ended(child, code, now_s)
+            elif child.kill_at_s is not None and now_s > child.kill_at_s:
+                child.process.kill()
             elif not child.ready:
-                child.ready = not child.spec.beats or self._last_beat_ns(child.spec.name) > child.started_ns
-                if not child.ready and now_s > child.deadline_s:
-                    raise ProcessError(
-                        f"{child.spec.name} was not ready after {child.spec.start_timeout_s:g} s; "
-                        f"its last words: {last_words(child.log)} (log: {child.log})"
-                    )
+                self._await_ready(child, now_s)
+            else:
+                self._await_sign(child, now_s)
+
+    def _await_ready(self, child: _Child, now_s: float) -> None:
+        child.ready = not child.spec.beats or self._working_s(child.spec.name) > child.started_s
+        if child.ready:
+            child.ready_s = now_s
+            self._tell(child, "ready", f"after {now_s - child.started_s:.1f} s")
+        elif child.kill_at_s is None and now_s > max(child.started_s, self._awake_s) + child.spec.start_timeout_s:
+            why = f"was not ready after {child.spec.start_timeout_s:g} s"
+            if not child.ready_s:
+                words = f"its last words: {last_words(child.log)} (log: {child.log})"
+                raise ProcessError(f"{child.spec.name} {why}; {words}")
+            self._kill(child, now_s, why)
+
+    def _await_sign(self, child: _Child, now_s: float) -> None:
+        limit_s = child.spec.silence_s
+        heard_s = max(child.ready_s, self._awake_s, self._heard_s(child.spec.name))
+        if limit_s and child.kill_at_s is None and now_s - heard_s > limit_s:
+            self._kill(child, now_s, f"gave no sign of life for {limit_s:g} s")
+
+    def _kill(self, child: _Child, now_s: float, why: str) -> None:
+        """End a process that cannot be talked to; `poll` then sees it ended."""
+        self._tell(child, "frozen", why)
+        child.why, child.kill_at_s = why, now_s
+        if child.process is not None:
+            child.process.kill()
 
     def run(self, stop: StopFlag, tick: Callable[[], bool], period_s: float = 0.05) -> None:
         """Poll until asked to stop or until `tick`, called after each poll, returns True.
@@ -225,15 +255,26 @@ class Supervisor:
             self.stop(name)
         self._leash.close()
 
+    def _tell(self, child: _Child, what: str, why: str = "") -> None:
+        event = Event(time.time_ns(), child.spec.name, what, why)
+        self.events.append(event)
+        line = f"{child.spec.name} {what}{f' ({why})' if why else ''}"
+        with suppress(OSError):  # a full disk must not end the run
+            note(child.log, line, event.time_ns / 1e9)
+            with self._journal.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(asdict(event)) + "\n")
+
     def _settled(self, name: str) -> bool:
         return self._children[name].ready or self._children[name].done
 
     def _start(self, child: _Child, now_s: float) -> None:
         child.life += 1
         again = "" if child.life == 1 else f"_{child.life}"
+        arguments = child.spec.arguments if child.life == 1 or child.spec.later is None else child.spec.later
+        prepare(child.log)
         with child.log.open("ab") as log:
             child.process = subprocess.Popen(
-                [*self._command, *(text.replace("{again}", again) for text in child.spec.arguments)],
+                [*self._command, *(text.replace("{again}", again) for text in arguments)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -244,27 +285,27 @@ class Supervisor:
         if child.spec.nice:
             with suppress(ProcessLookupError):  # it may have ended already; poll() will see that
                 os.setpriority(os.PRIO_PROCESS, child.process.pid, os.getpriority(os.PRIO_PROCESS, 0) + child.spec.nice)
-        child.started_ns = time.time_ns()
-        child.deadline_s = now_s + child.spec.start_timeout_s
-        child.ready = False
+        child.started_s, child.kill_at_s = now_s, None
+        child.ready = child.asked = False
+        self._tell(child, "started", f"life {child.life}, process {child.process.pid}")
 
     def _ended(self, child: _Child, code: int, now_s: float) -> None:
+        if child.asked:
+            child.process, child.ready = None, False
+            return
         if code == 0:
             child.done = True
+            self._tell(child, "ended", "its work is done")
             return
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        how = child.why if child.kill_at_s is not None else how
         words = f"{child.spec.name} {how}: {last_words(child.log)} (log: {child.log})"
-        if not child.ready and not child.failures_s:
+        if not child.ready_s:
             raise ProcessError(words)
         child.failures_s.append(now_s)
         delay_s = self._policy.delay_s(child.failures_s, now_s)
         if delay_s is None:
             raise ProcessError(f"{words}; it keeps failing, so it is not started again")
+        child.why = f"{how}: {last_words(child.log)}"
+        self._tell(child, "failed", f"{how}; it is started again in {delay_s:g} s")
         child.process, child.ready, child.retry_at_s = None, False, now_s + delay_s
-
-
-def last_words(log: Path) -> str:
-    """Return the last line of a log that says something, without terminal colours."""
-    text = re.sub(r"\x1b\[[0-9;]*m", "", log.read_text("utf-8", "replace"))
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else "nothing"

@@ -244,7 +244,7 @@ class Subscriber:
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE)
         self._socket.setsockopt(zmq.RECONNECT_IVL, 50)
-        self._socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)
+        self._socket.setsockopt(zmq.RECONNECT_IVL_MAX, 200)  # who was restarted is heard at once
         _notice_dead_peers(self._socket)
         self._socket.setsockopt(zmq.IPV6, any(host.startswith("[") for host, _ in addresses))
         if client is not None:

@@ -34,6 +34,8 @@ PLANTED = {
     "sounddevice is imported in one file": ("streamer/takes/session.py", "import sounddevice"),
     "pxr is imported in one file": ("streamer/exports/usd/points.py", "import pxr"),
     "alembic3d and imath are imported in one file": ("streamer/exports/glb.py", "import alembic3d\nimport imath"),
+    "textual is known to the console's screen only": ("streamer/console/panels.py", "import textual"),
+    "prometheus_client is imported in one file": ("streamer/console/http.py", "import prometheus_client"),
     "websockets is imported in one file": ("streamer/gateway/serve.py", "import websockets"),
 }
 """Contract to a file and the line that breaks it."""

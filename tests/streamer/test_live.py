@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from streamer.board import HealthBoard
 from streamer.config import BusConfig
 from streamer.demo import DemoOptions, prepare, run_demo
 from streamer.errors import ProcessError
-from streamer.live import HealthBoard, conduct, free_ports, plan, view_arguments
+from streamer.live import conduct, free_ports, plan, view_arguments
 from streamer.processes import Stop
 from streamer.supervise import Supervisor
 from streamer.transport import Publisher
@@ -56,7 +57,10 @@ def run(
     ]
     board = HealthBoard(bus, ("node", "infer", "record"))
     command = (sys.executable, "-c", CHILD)
-    with board, Supervisor(specs, logs=folder, last_beat_ns=board.ready_ns, command=command) as supervisor:
+    with (
+        board,
+        Supervisor(specs, logs=folder, working_s=board.working_s, heard_s=board.heard_s, command=command) as supervisor,
+    ):
         conduct(bus, supervisor, board, stop or Stop(), seconds=seconds, say=lambda _: when_ready())
     return board
 
@@ -101,11 +105,15 @@ def test_board_tells_ready_from_starting(bus: BusConfig) -> None:
             sent += 1
             publisher.send("health", Health("node", sent, "starting"))
             board.update(0.05)
-        assert board.ready_ns("node") == 0
+        assert board.working_s("node") == 0.0 < board.heard_s("node")
         publisher.send("health", Health("node", 10_000, "degraded"))
-        while board.ready_ns("node") == 0 and time.monotonic() < deadline:
+        while board.working_s("node") == 0.0 and time.monotonic() < deadline:
             board.update(0.05)
-        assert board.ready_ns("node") == 10_000
+        assert 0.0 < board.working_s("node") <= time.monotonic()
+        publisher.send("health", Health("node", 5, "running", {"published.cam_0": 3}))  # the clock was set back
+        while board.latest("node").time_ns != 5 and time.monotonic() < deadline:  # type: ignore[union-attr]
+            board.update(0.05)
+        assert board.latest("node").counters == {"published.cam_0": 3}  # type: ignore[union-attr]
         assert not board.wait_for_last("node", timeout_s=0.05)
 
 

@@ -1,5 +1,6 @@
 """The supervisor against real processes: restarts, order, failures, and what is left when it is killed."""
 
+import json
 import os
 import signal
 import subprocess
@@ -14,7 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.errors import ProcessError
-from streamer.supervise import ProcessSpec, RestartPolicy, Supervisor
+from streamer.process_logs import LARGEST_BYTES, last_words, note, prepare, tail
+from streamer.restarts import ProcessSpec, RestartPolicy
+from streamer.supervise import Supervisor
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -88,7 +91,8 @@ def test_supervisor_killed_leaves_no_orphan(tmp_path: Path) -> None:
     script = f"""
 import sys, time
 from pathlib import Path
-from streamer.supervise import ProcessSpec, Supervisor
+from streamer.restarts import ProcessSpec
+from streamer.supervise import Supervisor
 specs = [ProcessSpec(w, (w, sys.argv[1] + "/" + w), beats=False) for w in ("wait", "deaf")]
 supervisor = Supervisor(specs, logs=Path(sys.argv[1]), command=(sys.executable, "-c", {CHILD!r}))
 while True:
@@ -108,13 +112,13 @@ while True:
 
 
 def test_failure_before_ready_is_one_clear_line(tmp_path: Path) -> None:
-    started = time.time_ns()
+    started = time.monotonic()
     with (
         Supervisor(
             [spec("node", "refuse", tmp_path / "pids", beats=True)],
             logs=tmp_path,
             command=COMMAND,
-            last_beat_ns=lambda _name: started,  # a beat from before this start proves nothing
+            working_s=lambda _name: started,  # a beat from before this start proves nothing
         ) as supervisor,
         pytest.raises(ProcessError) as caught,
     ):
@@ -126,17 +130,17 @@ def test_failure_before_ready_is_one_clear_line(tmp_path: Path) -> None:
 
 
 def test_dependents_start_after_and_stop_before(tmp_path: Path) -> None:
-    beats: dict[str, int] = {}
+    beats: dict[str, float] = {}
     specs = [
         ProcessSpec("infer", ("sink", str(tmp_path / "a"))),
         ProcessSpec("node", ("source", str(tmp_path / "a")), after=("infer",), beats=False),
     ]
-    supervisor = Supervisor(specs, logs=tmp_path, command=COMMAND, last_beat_ns=lambda name: beats.get(name, 0))
+    supervisor = Supervisor(specs, logs=tmp_path, command=COMMAND, working_s=lambda name: beats.get(name, 0.0))
     with supervisor:
         until(polled(supervisor, lambda: len(pids(tmp_path / "a")) == 1), "infer")
         supervisor.poll()
         assert supervisor.pid("node") is None, "started before infer was ready"
-        beats["infer"] = time.time_ns()
+        beats["infer"] = time.monotonic()
         until(polled(supervisor, lambda: len(pids(tmp_path / "a")) == 2), "node")
         assert supervisor.ready
     assert (tmp_path / "a.order").read_text().split() == ["source", "sink"]
@@ -158,6 +162,83 @@ def test_deaf_child_is_killed_and_told(tmp_path: Path) -> None:
         until(polled(supervisor, lambda: len(pids(where)) == 1), "start")
         assert supervisor.stop("record") == -signal.SIGKILL
     assert not alive(pids(where)[0])
+
+
+def test_frozen_child_is_killed_and_started_again_and_nobody_else(tmp_path: Path) -> None:
+    """It gave signs of life and stopped to; the one beside it goes on undisturbed."""
+    heard = {"infer": 0.0, "node": 0.0}
+    beating = {"infer", "node"}
+
+    def sign(name: str) -> float:
+        if name in beating:
+            heard[name] = time.monotonic()
+        return heard[name]
+
+    specs = [spec(name, "wait", tmp_path / f"{name}{{again}}", beats=True, silence_s=0.3) for name in heard]
+    with Supervisor(specs, logs=tmp_path, command=COMMAND, working_s=sign, policy=QUICK) as supervisor:
+        until(polled(supervisor, lambda: supervisor.ready and bool(pids(tmp_path / "infer"))), "start")
+        os.kill(pids(tmp_path / "infer")[0], signal.SIGSTOP)
+        beating.discard("infer")
+        until(polled(supervisor, lambda: supervisor.restarts["infer"] == 1), "the restart")
+        beating.add("infer")
+        until(polled(supervisor, lambda: supervisor.ready and bool(pids(tmp_path / "infer_2"))), "its second life")
+        assert supervisor.restarts == {"infer": 1, "node": 0}
+        assert supervisor.pid("node") == pids(tmp_path / "node")[0]
+        infer = supervisor.states()[0]
+        assert (infer.state, infer.restarts) == ("ready", 1) and "no sign of life" in infer.why
+    told = [event.what for event in supervisor.events if event.process == "infer"]
+    assert told == ["started", "ready", "frozen", "failed", "started", "ready"]
+    written = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
+    assert [each["what"] for each in written if each["process"] == "infer"] == told
+    assert "==== " in (tmp_path / "infer.log").read_text()
+
+
+def test_a_supervisor_that_was_away_judges_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It slept for an hour and heard nothing meanwhile: everybody gets the whole time to speak again."""
+    shift, real, heard = [0.0], time.monotonic, [0.0]
+    monkeypatch.setattr("streamer.supervise.time.monotonic", lambda: real() + shift[0])
+    specs = [spec("node", "wait", tmp_path / "pids", beats=True, silence_s=60.0)]
+    with Supervisor(specs, logs=tmp_path, command=COMMAND, working_s=lambda _: heard[0]) as supervisor:
+        supervisor.poll()
+        heard[0] = real() + 1e-6
+        until(polled(supervisor, lambda: supervisor.ready and bool(pids(tmp_path / "pids"))), "start")
+        for ahead_s in (3600.0, 3600.5, 3659.0):
+            shift[0] = ahead_s
+            supervisor._looked_s = max(supervisor._looked_s, real() + ahead_s - 0.5) if ahead_s > 3600 else real()
+            supervisor.poll()
+        assert [event.what for event in supervisor.events] == ["started", "ready"]
+        shift[0] = 3670.0
+        supervisor._looked_s = real() + shift[0] - 0.5
+        supervisor.poll()
+        assert supervisor.events[-1].what == "frozen"
+
+
+def test_restart_on_demand_is_no_failure(tmp_path: Path) -> None:
+    first, second = tmp_path / "pids", tmp_path / "pids_2"
+    specs = [spec("view", "wait", tmp_path / "pids{again}", later=("wait", str(second)))]
+    with Supervisor(specs, logs=tmp_path, command=COMMAND) as supervisor:
+        until(polled(supervisor, lambda: len(pids(first)) == 1), "start")
+        supervisor.restart("view")
+        until(polled(supervisor, lambda: len(pids(second)) == 1), "the second life")
+        assert supervisor.restarts == {"view": 0} and not alive(pids(first)[0])
+
+
+def test_a_run_that_persists_never_gives_up() -> None:
+    policy = RestartPolicy(most=None)
+    assert policy.delay_s([float(k) for k in range(200)], 200.0) == policy.longest_s
+
+
+def test_last_words_are_the_process_s_own_and_a_large_log_is_set_aside(tmp_path: Path) -> None:
+    log = tmp_path / "node.log"
+    assert last_words(log) == "nothing"
+    log.write_text("\x1b[31mport 5700 is in use\x1b[0m\n\n")
+    note(log, "node failed", 0.0)
+    assert last_words(log) == "port 5700 is in use"
+    assert len(tail(log, 1)) == 1 and "node failed" in tail(log, 1)[0]
+    with log.open("ab") as file:
+        file.truncate(LARGEST_BYTES + 1)
+    prepare(log)
+    assert not log.exists() and (tmp_path / "node.log.1").stat().st_size == LARGEST_BYTES + 1
 
 
 def test_work_done_is_no_failure(tmp_path: Path) -> None:
