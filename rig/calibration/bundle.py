@@ -4,7 +4,7 @@ Exact derivatives, boards eliminated (Schur complement), Levenberg-Marquardt. Wh
 docs/decisions.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +17,13 @@ from streamer.types import F64
 MAX_STEPS = 200
 OUTLIER_SIGMAS = 5.0
 """Corners farther off than this many robust standard deviations of their camera are wrong, not noisy."""
-PRIOR_NOISE_PX, PRIOR_ASPECT, PRIOR_CENTRE = 1.0, 0.0005, 0.02
-"""What is known of any camera: square pixels, an axis near the middle (share of the width). It counts where the
-pictures say little, or lie as with a bent board, and is outweighed by some dozens of good views."""
+PRIOR_ASPECT, PRIOR_CENTRE, PRIOR_TANGENTIAL = 0.0005, 0.02, 0.0005
+"""What is known of any camera: square pixels, an axis near the middle (share of the width), lenses well centred."""
+NOISE_FACTOR, LEAST_NOISE_PX, MOST_NOISE_PX = 2.0, 0.02, 1.0
+"""What is known of any camera is weighed against corners that err by so many times their scatter, since those of a
+picture err together; within limits."""
+RAYLEIGH = 1.1774
+"""Median length of errors over their standard deviation in one direction."""
 LEAST_LIMIT_PX = 0.5
 """No corner nearer than this is ever called wrong."""
 
@@ -64,6 +68,8 @@ class Free:
     """(C,)."""
     middles: F64 | None = None
     """(C, 2) middle of each picture, px: where an optical axis is expected; None: nothing is expected."""
+    noise_px: float = MOST_NOISE_PX
+    """What the corners err by, beside which the expectations count."""
 
 
 class Adjustment:
@@ -81,7 +87,7 @@ class Adjustment:
         self.order = order
         self.corners = corners.where(order)
         self.points = points[self.corners.point]
-        self._middles = free.middles
+        self._middles, self._noise_px = free.middles, free.noise_px
         mask = np.concatenate([free.intrinsics, np.repeat(free.cameras[:, None], 6, 1)], 1)
         self.free = np.flatnonzero(mask.ravel())
         view = self.corners.set * len(mask) + self.corners.camera
@@ -121,20 +127,22 @@ class Adjustment:
         return residuals, rows
 
     def prior(self, solution: Solution) -> F64:
-        """Return how far the intrinsics are from what is expected of any camera, (C, 3) in units of px."""
+        """Return how far the intrinsics are from what is expected of any camera, (C, 5) in units of px."""
         if self._middles is None:
-            return np.zeros((len(solution.intrinsics), 3))
+            return np.zeros((len(solution.intrinsics), 5))
         fx, fy = solution.intrinsics[:, 0], solution.intrinsics[:, 1]
         off = (solution.intrinsics[:, 2:4] - self._middles) / (2 * PRIOR_CENTRE * self._middles[:, :1])
-        return PRIOR_NOISE_PX * np.stack([np.log(fx / fy) / PRIOR_ASPECT, off[:, 0], off[:, 1]], 1)
+        bent = solution.intrinsics[:, 6:8] / PRIOR_TANGENTIAL
+        return self._noise_px * np.column_stack([np.log(fx / fy) / PRIOR_ASPECT, off, bent])
 
     def _prior_rows(self, solution: Solution) -> F64:
-        """Return the derivatives (C, 3, 15) of `prior` by a camera's numbers."""
-        rows = np.zeros((len(solution.intrinsics), 3, 15))
+        """Return the derivatives (C, 5, 15) of `prior` by a camera's numbers."""
+        rows = np.zeros((len(solution.intrinsics), 5, 15))
         if self._middles is not None:
-            rows[:, 0, 0] = PRIOR_NOISE_PX / PRIOR_ASPECT / solution.intrinsics[:, 0]
-            rows[:, 0, 1] = -PRIOR_NOISE_PX / PRIOR_ASPECT / solution.intrinsics[:, 1]
-            rows[:, 1, 2] = rows[:, 2, 3] = PRIOR_NOISE_PX / (2 * PRIOR_CENTRE * self._middles[:, 0])
+            rows[:, 0, 0] = self._noise_px / PRIOR_ASPECT / solution.intrinsics[:, 0]
+            rows[:, 0, 1] = -self._noise_px / PRIOR_ASPECT / solution.intrinsics[:, 1]
+            rows[:, 1, 2] = rows[:, 2, 3] = self._noise_px / (2 * PRIOR_CENTRE * self._middles[:, 0])
+            rows[:, 3, 6] = rows[:, 4, 7] = self._noise_px / PRIOR_TANGENTIAL
         return rows
 
     def normal(self, solution: Solution, robust: bool) -> "Normal":
@@ -254,18 +262,32 @@ def solve(points: F64, corners: Corners, free: Free, start: Solution, *, robust:
 
 
 def deviations(points: F64, corners: Corners, free: Free, solution: Solution) -> tuple[F64, F64]:
-    """Return standard deviations of intrinsics (C, 9) and camera poses (C, 6); 0 for what is not free.
+    """Return standard deviations of intrinsics (C, 9) and camera poses (C, 6); 0 for what is not free."""
+    spread = np.diag(covariance(points, corners, free, solution))
+    table = np.sqrt(np.maximum(spread, 0)).reshape(-1, 15)
+    return table[:, :9], table[:, 9:]
+
+
+def covariance(points: F64, corners: Corners, free: Free, solution: Solution) -> F64:
+    """Return the covariance (15 C, 15 C) of each camera's 9 intrinsics and 6 pose numbers; 0 for what is not free.
 
     The noise is that of the residuals; it is taken as independent, which flatters by a factor of about two.
     """
-    problem = Adjustment(points, corners, free)
+    problem = Adjustment(points, corners, weighed(points, corners, free, solution))
     squares = float((problem.residuals(solution) ** 2).sum())
     matrix, _, _ = problem.normal(solution, robust=False).reduced(0.0)
     variance = squares / max(2 * len(corners.set) - len(matrix) - solution.boards.size, 1)
-    found = np.zeros(solution.intrinsics.size + solution.cameras.size)
-    found[problem.free] = np.sqrt(np.maximum(np.diag(np.linalg.pinv(matrix)) * variance, 0))
-    table = found.reshape(-1, 15)
-    return table[:, :9], table[:, 9:]
+    size = solution.intrinsics.size + solution.cameras.size
+    found = np.zeros((size, size))
+    found[np.ix_(problem.free, problem.free)] = np.linalg.pinv(matrix) * variance
+    return found
+
+
+def weighed(points: F64, corners: Corners, free: Free, solution: Solution) -> Free:
+    """Return what may change, the expectations weighed against the scatter of the corners about a solution."""
+    off = np.linalg.norm(errors(points, corners, solution), axis=1)
+    sigma = NOISE_FACTOR * float(np.median(off)) / RAYLEIGH if len(off) else MOST_NOISE_PX
+    return replace(free, noise_px=float(np.clip(sigma, LEAST_NOISE_PX, MOST_NOISE_PX)))
 
 
 def errors(points: F64, corners: Corners, solution: Solution) -> F64:
@@ -291,7 +313,7 @@ def wrong_corners(residuals: F64, camera: NDArray[np.int64]) -> NDArray[np.bool_
     wrong = np.zeros(len(size), bool)
     for index in np.unique(camera):
         mine = camera == index
-        sigma = float(np.median(size[mine])) / 1.1774  # the median of a Rayleigh distribution
+        sigma = float(np.median(size[mine])) / RAYLEIGH
         wrong[mine] = size[mine] > max(OUTLIER_SIGMAS * sigma, LEAST_LIMIT_PX)
     return wrong
 
@@ -307,7 +329,8 @@ def settle(points: F64, corners: Corners, free: Free, start: Solution) -> tuple[
     for _ in range(3):
         wrong = wrong_corners(errors(points, corners, solution), corners.camera)
         kept = keep_whole(corners, ~wrong)
-        solution = solve(points, corners.where(kept), free, solution, robust=False)
+        good = corners.where(kept)
+        solution = solve(points, good, weighed(points, good, free, solution), solution, robust=False)
         if not (wrong_corners(errors(points, corners, solution), corners.camera) & kept).any():
             break
     return solution, kept

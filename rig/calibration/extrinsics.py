@@ -13,6 +13,7 @@ from rig.calibration.initial import Guess, guess
 from rig.calibration.intrinsics import Intrinsics, fit_camera, middle_of
 from rig.calibration.lens import LENSES, camera_matrix, free_parameters, pack_intrinsics
 from rig.calibration.poses import matrix_of, pose_of
+from rig.calibration.second_look import choose_again, with_tangential
 from rig.calibration.world import board_world, ring_world
 from streamer.errors import CalibrationError
 from streamer.geometry import inverse_rigid
@@ -144,9 +145,12 @@ def calibrate_rig(
     solution, kept = settle(points, corners, fixed, start.solution)
     free = fixed
     if given is None:
-        free = Free(np.stack([free_parameters(lenses[n]) for n in found.names]), moving, middles)
-        solution = replace(solution, intrinsics=np.where(free.intrinsics, solution.intrinsics, 0.0))
-        solution, kept = settle(points, corners, free, solution)
+        richer = with_tangential(lenses) if lens is None else lenses
+        free, solution, kept = _with_lenses(points, corners, richer, fixed, middles, solution)
+        if richer != lenses:
+            lenses = choose_again(points, corners.where(kept), free, solution, lenses)
+        if richer != lenses:
+            free, solution, kept = _with_lenses(points, corners, lenses, fixed, middles, solution)
     spread = deviations(points, corners.where(kept), free, solution)
     made = Rig(
         found.board,
@@ -161,6 +165,15 @@ def calibrate_rig(
         start.pairs,
     )
     return moved(made, _world(made, start, world))
+
+
+def _with_lenses(
+    points: F64, corners: Corners, lenses: Mapping[str, str], fixed: Free, middles: F64, start: Solution
+) -> tuple[Free, Solution, NDArray[np.bool_]]:
+    """Adjust cameras, boards and lenses of these models, in rig order; return what was free, and what `settle` does."""
+    free = replace(fixed, intrinsics=np.stack([free_parameters(one) for one in lenses.values()]), middles=middles)
+    begin = replace(start, intrinsics=np.where(free.intrinsics, start.intrinsics, 0.0))
+    return free, *settle(points, corners, free, begin)
 
 
 def _given(found: Harvest, given: Calibration) -> dict[str, F64]:

@@ -130,7 +130,7 @@ def _grid(count: int) -> F64:
 def _sample(camera: Camera, smooth: F32, middle: F64, across: F64, grid: F64) -> F32:
     """Return the picture (P, n, n) at a grid (n, n, 2) or (P, n, n, 2) on the tangent planes of pieces."""
     where = np.broadcast_to(grid, (len(middle), *grid.shape[-3:]))
-    points = middle[:, None, None] + np.einsum("pyxk,pki->pyxi", where, across)
+    points = middle[:, None, None] + where @ across[:, None]  # an einsum takes three times as long
     pixels, _ = project(camera, points)
     flat = np.nan_to_num(pixels, nan=-1e3).astype(np.float32).reshape(len(middle), -1, 2)
     values = cv2.remap(smooth, flat[..., 0], flat[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
