@@ -2,6 +2,7 @@
 
     OUT/calibration/camera_params.json          world_2_cam {serial: 4x4, OpenCV axes, metres}, intrinsics 3x3 of all
     OUT/sequences/<S>/images/cam_<serial>.mp4   one video per camera, all of one length
+    OUT/metadata.cptake                         the same videos for Epic's Capture Manager, with what they lack
 
 The layout knows one pinhole for all cameras and no distortion. So every picture is resampled once into a shared
 pinhole, wide enough for each of them; a rig that is one already is not resampled. With `keep_lenses` pictures and
@@ -27,6 +28,7 @@ from streamer.exports.options import ExportOptions
 from streamer.exports.timeline import recorded_rate
 from streamer.geometry import scaled
 from streamer.pixels import decode_pixels
+from streamer.takes.cptake import CPTAKE, Video, cptake_bytes
 from streamer.takes.layout import check_name
 from streamer.takes.reader import FRAME, Take
 from streamer.takes.sets import Match, match_frames
@@ -83,6 +85,7 @@ def write_nersemble(
         path = images / f"cam_{take.calibration[name].serial}.mp4"
         done = number * len(chosen)
         _write_video(path, take, views[name], [m.rows[name] for m in chosen], rate, done, total, on_progress)
+    _write_cptake(folder, take, views, chosen, rate, images)
     notes = [NOTE]
     if left_out:
         notes.append(f"{left_out} sets in which a camera is missing were left out")
@@ -171,6 +174,22 @@ def _write_params(folder: Path, take: Take, views: dict[str, _View], shared: Cam
     place = folder / "calibration" / "camera_params.json"
     place.parent.mkdir(parents=True)
     place.write_text(json.dumps(params, indent=2), "utf-8")
+
+
+def _write_cptake(
+    folder: Path, take: Take, views: dict[str, _View], chosen: Sequence[Match], rate: Fraction, images: Path
+) -> None:
+    """List the videos; sets that are not in them are dropped frames, counted from the first one."""
+    ids = [match.frame_id - chosen[0].frame_id for match in chosen]
+    dropped = sorted(set(range(ids[-1] + 1)) - set(ids)) if take.info.match == "frame_id" else []
+    videos = []
+    for name in take.cameras:
+        view = views[name].camera
+        path = (images / f"cam_{view.serial}.mp4").relative_to(folder).as_posix()
+        first_ns = int(take.keys(FRAME + name)[chosen[0].rows[name], 1])
+        videos.append(Video(name, path, (view.width, view.height), rate, len(chosen), first_ns, dropped))
+    first_ns = min(video.first_ns for video in videos)
+    (folder / CPTAKE).write_bytes(cptake_bytes(take.info, first_ns, videos=videos))
 
 
 def _write_video(

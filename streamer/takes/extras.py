@@ -3,14 +3,11 @@
 Made from a closed take, so a take that was recovered gets them too. Without room for them the take stands as it is.
 """
 
-import json
 import shutil
-from collections.abc import Mapping
 from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -20,18 +17,16 @@ from streamer.audio.ltc import read_ltc
 from streamer.audio.wav import SOUND, TIMES, read_sound
 from streamer.errors import MienError
 from streamer.pixels import decode_pixels
+from streamer.takes.cptake import CPTAKE, cptake_bytes
 from streamer.takes.disk import crc_of, replace_file
-from streamer.takes.layout import Anchor, TakeInfo, read_info, write_info
+from streamer.takes.layout import Anchor, read_info, write_info
 from streamer.takes.reader import Take
+from streamer.takes.stored import TIMED
 
 THUMBNAILS = "thumbnails"
-CPTAKE = "metadata.cptake"
 WIDTH_PX = 160
 LTC_SECONDS = 20
 """Sound that is searched for the first timecode."""
-SCHEMA = {"Major": 4, "Minor": 2}
-"""Of Epic's take metadata (Capture Manager, Unreal Engine 5.6): version, identity, number, slate and device are what it
-demands; media are listed where they lie beside it as files, which the pictures of a take do not."""
 
 
 def write_extras(path: Path, ltc: tuple[Fraction, int] | None = None) -> tuple[str, ...]:
@@ -49,10 +44,13 @@ def write_extras(path: Path, ltc: tuple[Fraction, int] | None = None) -> tuple[s
     try:
         with Take(path) as take:
             info = take.info
+            first_ns = take.first_ns if any(topic.partition("/")[0] in TIMED for topic in take.topics) else None
             made |= _thumbnails(take, left_out)
         made |= {name: crc_of(path / name) for name in (SOUND, TIMES) if (path / name).exists()}
         anchor = info.timecode if ltc is None else _read_anchor(path, *ltc, left_out)
-        replace_file(path / CPTAKE, json.dumps(cptake(info), indent=1).encode() + b"\n")
+        info = replace(info, timecode=anchor)
+        thumbnail, sound = min((name for name in made if name.startswith(THUMBNAILS)), default=""), read_sound(path)
+        replace_file(path / CPTAKE, cptake_bytes(info, first_ns, thumbnail=thumbnail, sound=sound))
         made[CPTAKE] = crc_of(path / CPTAKE)
         write_info(path, replace(read_info(path), checksums={**info.checksums, **made}, timecode=anchor))
     except (OSError, MienError) as error:
@@ -76,17 +74,6 @@ def _read_anchor(path: Path, rate: Fraction, channel: int, left_out: list[str]) 
             return Anchor("ltc", code.text, str(rate), code.drop_frame, sound.time_of(one.sample))
     left_out.append(f"{path.name}: no timecode in the first {LTC_SECONDS} s of sound channel {channel + 1}")
     return None
-
-
-def cptake(info: TakeInfo) -> Mapping[str, Any]:
-    """Return Epic's take metadata."""
-    return {
-        "Version": SCHEMA,
-        "UniqueId": info.unique_id,
-        "TakeNumber": info.take,
-        "Slate": info.slate,
-        "Device": {"Name": "Mien", "Model": "Mien"},
-    }
 
 
 def _thumbnails(take: Take, left_out: list[str]) -> dict[str, int]:

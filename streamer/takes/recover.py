@@ -2,6 +2,7 @@
 
 import os
 import tomllib
+import uuid
 import zlib
 from collections import Counter
 from collections.abc import Mapping
@@ -142,6 +143,7 @@ def _repair(path: Path, on_progress: Progress | None) -> None:
         checksums={name: crc_of(path / name) for name in (CALIBRATION, CONFIG)},
         markers=old.markers or read_journal(path),
         ledger=True,
+        unique_id=old.unique_id or str(uuid.uuid4()),
     )
     write_info(path, info)
     gone = complete_ledger(path)

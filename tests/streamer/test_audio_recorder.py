@@ -3,6 +3,7 @@
 No sound card is here: what is tested is everything behind `sounddevice`'s callback, and its absence.
 """
 
+import json
 import wave
 from collections.abc import Iterator
 from fractions import Fraction
@@ -108,6 +109,11 @@ def test_a_take_has_its_sound_from_the_preroll_on_and_timecode_from_it(tmp_path:
         anchor = take.info.timecode
         assert anchor is not None
         assert anchor.source == "ltc"
+        sound = json.loads((path / "metadata.cptake").read_text())["Audio"]
+        begins = timecode.at(label_of(anchor), anchor.time_ns, take.sound.time_of(0)).text
+        assert sound == [
+            {"Name": "audio", "Path": SOUND, "Duration": count / RATE_HZ, "TimecodeStart": begins, "TimecodeRate": 25.0}
+        ]
         for label in ("10:00:01:00", "10:00:02:12"):  # label n begins n frames after the card began
             wanted = Timecode(label, Fraction(25))
             frames = timecode.frame_number(wanted) - timecode.frame_number(Timecode("10:00:00:00", Fraction(25)))

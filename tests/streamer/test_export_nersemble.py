@@ -7,6 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -113,6 +114,18 @@ def test_incomplete_sets_are_left_out_and_cameras_without_pictures_held_out(tmp_
     result = export(take, tmp_path / "p", frames=(1, 5))
     assert (result["frames"], result["held_out"]) == (5, ["right"])
     assert any(note.startswith("1 sets in which a camera is missing") for note in result["notes"])
+    said = json.loads((tmp_path / "p/metadata.cptake").read_text())
+    assert said.keys() == {"Version", "UniqueId", "TakeNumber", "Slate", "Device", "DateTime", "Video"}
+    assert said["Device"].keys() == {"Type", "Model", "Name", "Software"}
+    assert [(video["Name"], video["DroppedFrames"], video["FramesCount"]) for video in said["Video"]] == [
+        ("left", [2], 5),
+        ("mid", [2], 5),
+    ]
+    for video in said["Video"]:
+        with av.open(str(tmp_path / "p" / video["Path"])) as file:
+            stream = file.streams.video[0]
+            assert (stream.frames, stream.width, stream.height) == (5, video["FrameWidth"], video["FrameHeight"])
+            assert (float(stream.average_rate or 0), video["Format"]) == (video["FrameRate"], "mp4")
     back = import_nersemble(tmp_path / "p", "dots", Storage(tmp_path / "back"), fps=Fraction(25))
     assert (back["frames"], back["held_out"]) == (10, ["sn2"])
 

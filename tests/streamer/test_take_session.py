@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +96,15 @@ def test_a_take_begins_with_its_preroll_and_knows_its_markers(tmp_path: Path) ->
         assert (path / "metadata.cptake").exists()
     cptake = json.loads((path / "metadata.cptake").read_text())
     assert (cptake["Slate"], cptake["TakeNumber"], cptake["UniqueId"]) == ("s12", 1, read_info(path).unique_id)
+    assert cptake["Device"] == {
+        "Type": "Mien",
+        "Model": "Mien",
+        "Name": "demo",
+        "Software": [{"Name": "Mien", "Version": version("mien")}],
+    }
+    moment = datetime.fromisoformat(cptake["DateTime"])
+    with open_take(path) as take:
+        assert abs(moment.timestamp() * 1e9 - take.first_ns) < 2000
     assert recorder.command("start", {})["take"].endswith("s12_T002")  # the slate stays, the number goes on
     recorder.close()
     assert len(recorder.closed) == 2
