@@ -74,7 +74,8 @@ class CudaEvent(CpuEvent):
 
     def reach_on(self, number: int, native_stream: Any) -> None:
         """Record natively, then tell who waits that it is issued."""
-        self._native.record(native_stream)
+        with self._device.watched():
+            self._native.record(native_stream)
         self._on_device = True
         self.reach(number)
 
@@ -82,14 +83,15 @@ class CudaEvent(CpuEvent):
         """Block the calling thread until record `number` is issued, and reached by the device."""
         super().block(number)
         if self._on_device:
-            with self._device.current():
+            with self._device.current(), self._device.watched():
                 self._native.synchronize()
 
     def chain(self, number: int, native_stream: Any) -> None:
         """Let a CUDA stream wait for record `number`; blocks until it is issued, not until it is reached."""
         super().block(number)
         if self._on_device:
-            native_stream.wait_for_event(self._native)
+            with self._device.watched():
+                native_stream.wait_for_event(self._native)
 
 
 class CudaHostStream(CpuStream):
@@ -130,8 +132,10 @@ class CudaStream(CudaHostStream):
 
     def stamp(self) -> Callable[[], int]:
         """Record an event with timing; see `Stream.stamp`."""
-        mark = self._device.driver.Event()
-        mark.record(self.native)
+        mark = None
+        with self._device.watched():
+            mark = self._device.driver.Event()
+            mark.record(self.native)
         return lambda: self._device.monotonic_ns(mark)
 
     def upload(self, buffer: Buffer) -> None:
@@ -149,7 +153,7 @@ class CudaStream(CudaHostStream):
     def close(self) -> None:
         """End the thread after what it was given, and wait for the device."""
         super().close()
-        with self._device.current():
+        with self._device.current(), self._device.watched():
             self.native.synchronize()
             self._captures.close()
 
@@ -184,6 +188,7 @@ class CudaDevice:
         except (RuntimeError, self.driver.Error) as error:
             raise EngineError(f"no CUDA device {ordinal} here: {error}; set inference.engine = 'openvino'") from error
         self.graphs = _import_graphs()
+        self._lost = ""
         self._streams: list[CpuStream] = []
         self._lock = threading.Lock()
         with self.current():
@@ -201,10 +206,36 @@ class CudaDevice:
         finally:
             self.driver.Context.pop()
 
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Note an error of the device and go on: threads that issue must live, or whoever waits for them never ends.
+
+        CUDA tells of a kernel that failed at whatever comes next, and from then on the device does nothing more. What
+        leaves it is refused by `require`.
+        """
+        try:
+            yield
+        except self.driver.Error as error:
+            if not self._lost:
+                log.error("the GPU has failed: %s", error)
+            self._lost = self._lost or str(error) or type(error).__name__
+
+    def require(self) -> None:
+        """Refuse to go on with a device that has failed: what it gave since then is not to be believed.
+
+        Raises:
+            EngineError: it has failed.
+        """
+        if self._lost:
+            raise EngineError(f"the GPU has failed ({self._lost}); restart, and see its log: nvidia-smi -q")
+
     def monotonic_ns(self, mark: Any) -> int:
-        """Return the host time of a reached event with timing, monotonic ns."""
-        with self.current():
-            return self._epoch_ns + round(float(self._epoch.time_till(mark)) * 1e6)
+        """Return the host time of a reached event with timing, monotonic ns; the present of one that never will be."""
+        found_ns = time.monotonic_ns()
+        with self.current(), self.watched():
+            if mark is not None:
+                found_ns = self._epoch_ns + round(float(self._epoch.time_till(mark)) * 1e6)
+        return found_ns
 
     def stream(self, name: str, space: Space) -> Stream:
         """See `Device.stream`."""

@@ -141,9 +141,9 @@ class TensorRtEngine:
             EngineError: there is no driver, no device, or no runtime.
         """
         trt = import_tensorrt()
-        self.version = str(trt.__version__)
         self.device = CudaDevice()
         """Where the graphs are; streams that enqueue them are made by it."""
+        self.version = f"{trt.__version__} on {self.device.identity}"
         self._session = Session(trt, self.device, None if cache_dir is None else PlanStore(cache_dir))
         self._tolerance = f16_tolerance
         self._lock = threading.Lock()

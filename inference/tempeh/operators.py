@@ -185,7 +185,8 @@ def _normalise_batch(a: Attributes, i: Sequence[Any]) -> Tensor:
 
 
 def _expand(a: Attributes, i: Sequence[Any]) -> Tensor:
-    return torch.broadcast_tensors(i[0], torch.empty(_whole(i[1])))[0]
+    made: Tensor = i[0] * torch.ones(_whole(i[1]), dtype=i[0].dtype)
+    return made
 
 
 def _shape(a: Attributes, i: Sequence[Any]) -> Tensor:

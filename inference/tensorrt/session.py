@@ -113,6 +113,14 @@ class LoadedPlan:
         self.outputs = {port: TensorSpec(shape, F4) for port, shape in plan.outputs.items()}
         self._native, self._trt, self._said = native, trt, said
 
+    def reserve(self, activation: Activation) -> None:
+        """Let a stream's activation memory be large enough for this graph.
+
+        Raises:
+            EngineError: there is not enough memory.
+        """
+        activation.at_least(int(self._native.device_memory_size_v2))
+
     def context(self, activation: Activation) -> PlanContext:
         """Make a context whose runs use a stream's activation memory.
 

@@ -122,6 +122,34 @@ def refine_graphs(stage: RefineStage, views: int, height: int, width: int) -> di
     }
 
 
+def gpu_graphs(coarse: CoarseStage, refine: RefineStage, views: int, size: tuple[int, int]) -> dict[str, GraphSpec]:
+    """The graphs of the CUDA path, cut where kernels come in: before visibility and before the local volumes.
+
+    Args:
+        coarse: the coarse stage, with the quirks of the release.
+        refine: the refinement stage.
+        views: V.
+        size: height and width of the refinement's pictures; the coarse stage's are half of that.
+    """
+    height, width = size
+
+    def place(expectation: Tensor, warp: Tensor) -> Tensor:
+        linear = warp[0, :3, None] * warp[0, 3:12].reshape(3, 3)
+        return expectation @ linear.T + warp[:, 12:] + coarse.centre
+
+    def last(pictures: Tensor) -> Tensor:
+        return refine.features.compact(pictures).permute(0, 2, 3, 1)
+
+    graphs = coarse_graphs(coarse, views, height // 2, width // 2) | refine_graphs(refine, views, height, width)
+    graphs["place"] = GraphSpec(
+        Lambda(place, coarse), {"expectation": (coarse.sizes.vertices, 3), "warp": (1, 15)}, "vertices", "geometry"
+    )
+    graphs["refine_features"] = GraphSpec(
+        Lambda(last, refine), {"pictures": (views, 3, height, width)}, "maps", "net"
+    )  # channels last, as the kernel reads them
+    return {name: replace(spec, precision="geometry") for name, spec in graphs.items()}  # weights as they are
+
+
 def cpu_graphs(coarse: CoarseStage, refine: RefineStage, size: tuple[int, int], batch: int) -> dict[str, GraphSpec]:
     """The graphs that the CPU path runs in an engine; sampling, attention and the local net are compiled code there.
 

@@ -166,6 +166,9 @@ def make_driver(machine: Machine, library: Any) -> ModuleType:
                 for kind, value in zip(self.arg_format, args, strict=True):
                     if kind == "P":
                         machine.view(int(value), 1, f"kernel {self._name}")
+                if "kernels" in machine.refuse:
+                    machine.broken = LaunchError("cuEventSynchronize failed: an illegal memory access was encountered")
+                    return
                 library(self._source)(self._name, grid, block, self.arg_format, args)
 
             machine.issue(stream._stream, run, f"kernel {self._name}")
@@ -225,6 +228,12 @@ def make_driver(machine: Machine, library: Any) -> ModuleType:
     def memcpy_dtoh_async(dest: np.ndarray, src: Any, stream: Any = None) -> None:
         copy("memcpy_dtoh_async", dest, src, stream, up=False)
 
+    def memcpy_dtod_async(dest: int, src: int, size: int, stream: Any = None) -> None:
+        def run() -> None:
+            machine.view(int(dest), size, "memcpy_dtod_async")[:] = machine.view(int(src), size, "memcpy_dtod_async")
+
+        machine.issue(stream._stream, run, "memcpy_dtod_async")
+
     def pagelocked_zeros(shape: Any, dtype: Any, order: str = "C", mem_flags: int = 0) -> np.ndarray:
         machine.require_context("pagelocked_zeros")
         made = np.zeros(shape, dtype)
@@ -237,7 +246,8 @@ def make_driver(machine: Machine, library: Any) -> ModuleType:
         stream_flags=SimpleNamespace(NON_BLOCKING=1), event_flags=SimpleNamespace(DISABLE_TIMING=2),
         init=lambda flags=0: None, get_driver_version=lambda: machine.driver_version,
         module_from_buffer=module_from_buffer, mem_alloc=mem_alloc, memset_d8=memset_d8, memcpy_htod=memcpy_htod,
-        memcpy_htod_async=memcpy_htod_async, memcpy_dtoh_async=memcpy_dtoh_async, pagelocked_zeros=pagelocked_zeros,
+        memcpy_htod_async=memcpy_htod_async, memcpy_dtoh_async=memcpy_dtoh_async, memcpy_dtod_async=memcpy_dtod_async,
+        pagelocked_zeros=pagelocked_zeros,
     )  # fmt: skip
     return m
 
@@ -267,11 +277,11 @@ def make_bindings(machine: Machine) -> ModuleType:
             raise machine.fault("the end of a capture that was not begun")
         return (failed, None) if "capture" in machine.refuse else (fine, new(ops))
 
-    def cuGraphInstantiate(graph: int, flags: int) -> tuple[int, int]:
-        return fine, new(list(graphs[graph]))
+    def cuGraphInstantiate(hGraph: int, flags: int) -> tuple[int, int]:
+        return fine, new(list(graphs[hGraph]))
 
-    def cuGraphDestroy(graph: int) -> tuple[int]:
-        graphs[graph] = []
+    def cuGraphDestroy(hGraph: int) -> tuple[int]:
+        graphs[hGraph] = []
         return (fine,)
 
     def cuGraphLaunch(hGraphExec: int, hStream: int) -> tuple[int]:

@@ -83,9 +83,11 @@ class Machine:
         self.ticks = 0
         self._contexts = threading.local()
         self._random = random.Random(self.seed)
-        self.activation: dict[int, set[int]] = {}
+        self.activation: dict[int, tuple[Stream, int]] = {}
         self.refuse: set[str] = set()
-        """What fails from now on: `build`, `context`, `enqueue`, `launch`, `capture`."""
+        """What fails from now on: `build`, `context`, `enqueue`, `launch`, `capture`; `kernels` while they run."""
+        self.broken: Exception | None = None
+        """What every call raises, once a kernel has failed."""
 
     def fault(self, message: str) -> Fault:
         """Keep a misuse, and return it to be raised."""
@@ -138,7 +140,8 @@ class Machine:
     def free(self, start: int) -> None:
         """Give back; waits for the device as cuMemFree does."""
         with self.lock:
-            self.drain_all()
+            if self.broken is None:
+                self.drain_all()
             block = self.blocks.pop(start, None)
             if block is None:
                 raise self.fault(f"free of {start:#x}, which is not allocated")
@@ -195,6 +198,7 @@ class Machine:
         """Put work on a stream; returns its number."""
         self.require_context(what)
         with self.lock:
+            self.require_whole()
             self.count(what)
             if stream.capturing is not None:
                 stream.capturing.append(Op(run))
@@ -212,12 +216,19 @@ class Machine:
     def drain(self, stream: Stream, upto: int | None = None) -> None:
         """Do a stream's work up to a number."""
         with self.lock:
+            self.require_whole()
             target = stream.issued if upto is None else min(upto, stream.issued)
             while stream.done < target and stream.queue:
                 op = stream.queue.popleft()
                 op.run()
                 self.ticks += 1
                 stream.done += 1
+            self.require_whole()
+
+    def require_whole(self) -> None:
+        """An error of a kernel shows itself at any later call."""
+        if self.broken is not None:
+            raise self.broken
 
     def drain_all(self) -> None:
         """Do all work."""

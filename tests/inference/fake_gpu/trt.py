@@ -161,12 +161,12 @@ def make_tensorrt(machine: Machine, version: str = VERSION) -> ModuleType:
             if not self._memory:
                 raise machine.fault("execute_async_v3 without activation memory")
             self._ran = True
-            users = machine.activation.setdefault(self._memory, set())
-            users.add(stream_handle)
-            if len(users) > 1:
-                raise machine.fault("two streams share activation memory")
+            user, number = machine.activation.get(self._memory, (stream, 0))
+            if user is not stream and user.done < number:
+                raise machine.fault("activation memory is in use on another stream")
             addresses = dict(self._addresses)
-            machine.issue(stream, lambda: self._compute(addresses), "execute_async_v3")
+            number = machine.issue(stream, lambda: self._compute(addresses), "execute_async_v3")
+            machine.activation[self._memory] = (stream, number)
             return True
 
         def _compute(self, addresses: dict[str, int]) -> None:

@@ -1,0 +1,1 @@
+"""The published network on a CUDA device: TensorRT for its nets, kernels for what is between them. See docs/gpu.md."""
