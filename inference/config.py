@@ -20,3 +20,6 @@ class InferenceConfig:
     graphs whose rounding moves no vertex by 0.05 mm, where a trial at the first start shows it faster."""
     threads: int = field(default=0, metadata=limits(0, 256))
     """Threads of each graph; 0: half of all cores, since stages of two sets overlap."""
+    track: bool = True
+    """Live, the head is followed from set to set, which spares finding it anew each time. Every guess is checked by
+    what comes out of it; a set whose guess was wrong is made again without. Takes are always reconstructed without."""

@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from inference.meter import Meter
 from inference.model_store import ModelFiles, load_model
 from inference.pipeline import Outcome, Pipeline
 from inference.reconstruct import NetworkFactory, Reconstructor, compile_graphs, live_network, stage_times
+from inference.tempeh.tracking import Tracker
 from streamer.assembler import Assembler
 from streamer.config import BusConfig, SyncConfig
 from streamer.processes import HealthBeat, Vitals
@@ -51,7 +53,7 @@ def run_infer(
     *,
     stop: threading.Event,
     seconds: float | None = None,
-    network: NetworkFactory = live_network,
+    network: NetworkFactory | None = None,
     bound: Callable[[str], object] | None = None,
 ) -> dict[str, int]:
     """Turn frames into meshes until told to stop, or for some time.
@@ -63,7 +65,8 @@ def run_infer(
         stop: ends the run cleanly: what is in the network is finished, what waits is counted, and a last Health holds
             the final counters.
         seconds: length of the run; None: no limit.
-        network: makes the network; tests put a small one here.
+        network: makes the network; tests put a small one here. None: the model's own, which follows the head from set
+            to set if `config` says so.
         bound: told the endpoint that was bound.
 
     Returns:
@@ -82,7 +85,7 @@ def run_infer(
         if bound is not None:
             bound(publisher.endpoint)
         model = load_model(config.model)
-        node = _Node(model, sync, publisher, network, merge=len(node_endpoints(bus)) > 1)
+        node = _Node(model, sync, publisher, network, merge=len(node_endpoints(bus)) > 1, track=config.track)
         with HealthBeat(publisher, "infer", node.vitals):
             graphs = compile_graphs(model, config.engine, config.precision, config.threads)
             used = ", ".join(sorted({graph.precision for graph in graphs.values()}))
@@ -96,10 +99,19 @@ class _Node:
     """The state of one run. `run` belongs to one thread, `_deliver` to the pipeline's, `vitals` to the heartbeat's."""
 
     def __init__(
-        self, model: ModelFiles, sync: SyncConfig, publisher: Publisher, network: NetworkFactory, *, merge: bool
+        self,
+        model: ModelFiles,
+        sync: SyncConfig,
+        publisher: Publisher,
+        network: NetworkFactory | None,
+        *,
+        merge: bool,
+        track: bool,
     ) -> None:
         self._model, self._sync, self._publisher = model, sync, publisher
-        self._network, self._merge = network, merge
+        self._network, self._merge, self._track = network, merge, track
+        self._tracker: Tracker | None = None
+        self._followed: Counter[str] = Counter()
         self._graphs: dict[str, Graph] = {}
         self._threads = 0
         self._ledger = Ledger()
@@ -130,6 +142,7 @@ class _Node:
         counters = self._ledger.counters({} if assembler is None else assembler.unused)
         sets = self._sets + Counter({} if assembler is None else assembler.sets)
         counters |= {f"sets.{kind}": sets[kind] for kind in ("assembled", "complete", "partial", "dropped")}
+        counters |= {f"tracking.{kind}": count for kind, count in self._tracking().items()}
         message, since_s = self._trouble
         if time.monotonic() - since_s > TROUBLE_S:
             message = ""
@@ -193,10 +206,22 @@ class _Node:
             return
         whole = Calibration(tuple(cameras.values()), calibration.source)
         self._reconstructor = Reconstructor(
-            self._model, whole, threads=self._threads, graphs=self._graphs, network=self._network
+            self._model, whole, threads=self._threads, graphs=self._graphs, network=self._make_network()
         )
         self._assembler = Assembler(whole.ids, self._sync)
         self._pipeline = Pipeline(self._reconstructor.stages, self._deliver, mode="latest")
+
+    def _make_network(self) -> NetworkFactory:
+        """Return what makes the network; nothing that was known of the head before holds for another calibration."""
+        if self._network is not None:
+            return self._network
+        self._followed, self._tracker = self._tracking(), Tracker() if self._track else None
+        return partial(live_network, tracker=self._tracker)
+
+    def _tracking(self) -> Counter[str]:
+        """Sets so far that were tracked, localised and lost."""
+        tracker = self._tracker
+        return self._followed + Counter({} if tracker is None else tracker.counters)
 
     def _enough(self) -> bool:
         """Whether the camera hosts that have spoken make a rig; a host alone may have fewer cameras than that takes."""

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -11,10 +11,13 @@ from inference.engines import Graph, Precision, open_engine
 from inference.expressions import ExpressionSolver, unpack_basis
 from inference.model_store import ModelFiles
 from inference.pictures import PictureMaker
-from inference.precision import HARMLESS, decision_file, keep_decision, kept_decision
-from inference.schedule import ITEM, PICTURES, RESULT, Access, Stage, run_in_order
+from inference.precision import decision_file, harmless, keep_decision, kept_decision, lowest, plan_folder
+from inference.schedule import ITEM, PICTURES, RESULT, WHEN, Access, Stage, run_in_order
 from streamer.errors import EngineError, ModelError
 from streamer.types import F32, U8, Calibration, Camera, FrameSet, MeshFrame
+
+if TYPE_CHECKING:
+    from inference.tempeh.tracking import Tracker
 
 
 class NetworkResult(Protocol):
@@ -83,7 +86,11 @@ NetworkFactory = Callable[[ModelFiles, Mapping[str, Graph], Sequence[Camera]], N
 
 
 def live_network(
-    model: ModelFiles, graphs: Mapping[str, Graph], cameras: Sequence[Camera], without: str = ""
+    model: ModelFiles,
+    graphs: Mapping[str, Graph],
+    cameras: Sequence[Camera],
+    without: str = "",
+    tracker: "Tracker | None" = None,
 ) -> Network:
     """Make a network that Mien ships: TEMPEH at its live size, with the second stage if the model has one.
 
@@ -92,6 +99,7 @@ def live_network(
         graphs: its compiled graphs.
         cameras: of the pictures.
         without: part of the method that is left out (`inference.tempeh.live.PARTS`), for ablations.
+        tracker: follows the head from set to set; None: every set is looked at for itself.
 
     Raises:
         ModelError: the graphs are for another number of views.
@@ -110,9 +118,11 @@ def live_network(
     constants = unpack_constants(model.constants, model.topology)
     network: LiveNetwork | SecondStageNetwork
     if "detail" in graphs:
-        network = SecondStageNetwork(constants, graphs, cameras, model.max_views, model.topology, without=without)
+        network = SecondStageNetwork(
+            constants, graphs, cameras, model.max_views, model.topology, without=without, tracker=tracker
+        )
     else:
-        network = LiveNetwork(constants, graphs, cameras, model.max_views, without=without)
+        network = LiveNetwork(constants, graphs, cameras, model.max_views, without=without, tracker=tracker)
     if without == "close-ups" or not graphs.keys() >= set(GRAPHS):
         return network
     return CloseUpNetwork(network, graphs, cameras, model.max_views, model.topology)
@@ -219,14 +229,16 @@ class Reconstructor:
             for stage in inner
         ]
         return (
-            Stage(PREPARE, PREPARE, self._prepare, (ITEM,), (PICTURES, VIEWS)),
+            Stage(PREPARE, PREPARE, self._prepare, (ITEM,), (PICTURES, WHEN, VIEWS)),
             *fed,
             Stage(CHECK, inner[-1].stream, self._check, (ITEM, VIEWS, RESULT), (RESULT,)),
         )
 
     def _prepare(self, access: Access) -> None:
         """Decode and resize the pictures of a set."""
-        pictures = self._pictures(access[ITEM])
+        frame_set: FrameSet = access[ITEM]
+        pictures = self._pictures(frame_set)
+        access[WHEN] = frame_set.exposure_time_ns
         access[PICTURES] = (pictures.values, pictures.mask)
         access[VIEWS] = pictures.views
 

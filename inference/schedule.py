@@ -24,6 +24,8 @@ ITEM = "item"
 """Value of a slot that `Scheduler.start` sets: what the set is made of."""
 PICTURES = "pictures"
 """Value from which a network's stages start: pictures and mask."""
+WHEN = "when"
+"""Value beside `PICTURES`: when they were exposed, ns."""
 RESULT = "result"
 """Value that a network's stages leave."""
 

@@ -197,3 +197,8 @@ def standardise(pictures: U8) -> F32:
 def rotation_from_vector(vector: NDArray[np.floating]) -> F64:
     """(3, 3) rotation of a rotation vector in rad (Rodrigues)."""
     return np.asarray(cv2.Rodrigues(np.asarray(vector, np.float64))[0])
+
+
+def vector_from_rotation(rotation: F64) -> F64:
+    """(3,) rotation vector in rad of a rotation (3, 3)."""
+    return np.asarray(cv2.Rodrigues(np.asarray(rotation, np.float64))[0], np.float64).reshape(3)

@@ -1,18 +1,19 @@
 """The live path: compiled graphs for the networks, numpy for the geometry between them. Imports no torch."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.schedule import PICTURES, RESULT, Access, Stage, run_in_order
+from inference.schedule import PICTURES, RESULT, WHEN, Access, Stage, run_in_order
 from inference.tempeh import frames, shape, thumbs
 from inference.tempeh.frames import MM
 from inference.tempeh.layout import THUMB_SPAN_MM, LiveConstants, stage_points
 from inference.tempeh.refine import Refiner
 from inference.tempeh.shape import Fit
+from inference.tempeh.tracking import Guess, Tracker
 from streamer.geometry import rigid_from_points, transform
 from streamer.types import F32, F64, U8, Camera
 
@@ -56,6 +57,8 @@ class LiveNetwork:
         max_views: slots of the graphs.
         source: value that the stages read pictures and mask from.
         without: part of the method that is left out, see `PARTS`; for ablations.
+        tracker: follows the head from set to set in `stages`, which then also read `WHEN`; None: every set is looked
+            at for itself. `run` always does that.
 
     Raises:
         CalibrationError: the cameras do not look at one place.
@@ -70,10 +73,11 @@ class LiveNetwork:
         *,
         source: str = PICTURES,
         without: str = "",
+        tracker: Tracker | None = None,
     ) -> None:
         """Project what does not change: the stage volume of the first look."""
         self._constants, self._graphs, self._slots, self._source = constants, graphs, max_views, source
-        self._without = without
+        self._without, self._tracker = without, tracker
         world_from_rig = frames.rig_frame(cameras)
         self._world_from_rig = world_from_rig
         self._views = frames.views_of(cameras, world_from_rig)
@@ -93,15 +97,29 @@ class LiveNetwork:
 
     def run(self, pictures: U8, mask: F32) -> LiveResult:
         """Reconstruct one frame set, the stages one after the other; see `stages`."""
-        result: LiveResult = run_in_order(self.stages(), {self._source: (pictures, mask)}).values[RESULT]
+        stages = (*self._search(), self._place())
+        result: LiveResult = run_in_order(stages, {self._source: (pictures, mask)}).values[RESULT]
         return result
 
     def stages(self) -> tuple[Stage, ...]:
-        """Return the stages of a run: three streams, each with a third of the work.
+        """Return the stages of a run, on streams with much the same work.
 
         They read the value `source`, a pair of (V, H, W, 3) RGB, zero where a view is missing, V = number of cameras
-        or of slots, and (V,) 1 where there is a picture; and leave a `LiveResult` under `RESULT`.
+        or of slots, and (V,) 1 where there is a picture; with a tracker also `WHEN`; and leave a `LiveResult` under
+        `RESULT`.
         """
+        if self._tracker is None:
+            return (*self._search(), self._place())
+        localise, *between, refine = self._search()
+        return (
+            replace(localise, work=self._run_follow, reads=(self._source, WHEN), writes=(*localise.writes, "guess")),
+            *between,
+            replace(refine, work=self._run_judge, reads=(*refine.reads, WHEN, "guess")),
+            self._place(),
+        )
+
+    def _search(self) -> tuple[Stage, ...]:
+        """The stages that end with `refined`, for a set that is looked at for itself."""
         return (
             Stage("localise", "locate", self._run_localise, (self._source,), ("located",)),
             Stage("crop", "locate", self._run_crop, (self._source, "located"), ("crops", "affine")),
@@ -119,11 +137,13 @@ class LiveNetwork:
                 "refine",
                 self._run_refine,
                 (self._source, "fit", "crop_views", "features"),
-                ("refined",),
+                ("refined", "information"),
                 after=("coarse",),
             ),
-            Stage("place", "refine", self._run_place, ("refined",), (RESULT,)),
         )
+
+    def _place(self) -> Stage:
+        return Stage("place", "refine", self._run_place, ("refined",), (RESULT,))
 
     def _inputs(self, access: Access) -> tuple[U8, F32]:
         pictures, mask = access[self._source]
@@ -162,12 +182,37 @@ class LiveNetwork:
         access["crop_views"] = frames.cropped(self._views, access["affine"])
 
     def _run_refine(self, access: Access) -> None:
+        access["information"] = 0.0
         if self._without == "refinement":
             access["refined"] = access["fit"]
             return
         _, present = self._inputs(access)
         features = access["features"][: len(present)]
-        access["refined"] = self._refiner(access["fit"], features, access["crop_views"], present)
+        access["refined"], total = self._refiner.told(access["fit"], features, access["crop_views"], present)
+        access["information"] = total / max(1.0, float(present.sum()))
+
+    def _run_follow(self, access: Access) -> None:
+        """Take the tracker's word for where the head is, or localise."""
+        guess = self._known().guess(access[WHEN])
+        access["guess"] = guess
+        if guess.trusted:
+            access["located"] = guess.fit
+        else:
+            self._run_localise(access)
+
+    def _run_judge(self, access: Access) -> None:
+        """Refine; where the tracker's word does not stand, begin anew without it."""
+        self._run_refine(access)
+        tracker, guess = self._known(), access["guess"]
+        if not tracker.judge(access[WHEN], guess, access["refined"], access["information"]):
+            again = run_in_order(self._search(), {self._source: access[self._source]}).values
+            access["refined"], access["information"] = again["refined"], again["information"]
+            tracker.judge(access[WHEN], Guess(guess.fit, trusted=False), again["refined"], again["information"])
+
+    def _known(self) -> Tracker:
+        if self._tracker is None:
+            raise RuntimeError("stages of a network without a tracker")
+        return self._tracker
 
     def _run_place(self, access: Access) -> None:
         """Put the head into the world, in metres."""

@@ -17,6 +17,7 @@ from inference.tempeh.live import LiveNetwork, LiveResult, Runnable
 from inference.tempeh.refine import Refiner
 from inference.tempeh.shape import Fit
 from inference.tempeh.surface import SurfaceRefiner
+from inference.tempeh.tracking import Tracker
 from streamer.errors import ModelError
 from streamer.geometry import scaled, transform
 from streamer.types import F32, I32, U8, Camera, Topology
@@ -41,6 +42,7 @@ class SecondStageNetwork:
         max_views: slots of the graphs.
         topology: of the model.
         without: part of the method that is left out, see `live.PARTS`; for ablations.
+        tracker: of the first stage, see `LiveNetwork`.
 
     Raises:
         CalibrationError: the cameras do not look at one place.
@@ -56,6 +58,7 @@ class SecondStageNetwork:
         topology: Topology,
         *,
         without: str = "",
+        tracker: Tracker | None = None,
     ) -> None:
         """Place the cameras of both stages."""
         width, height = cameras[0].width, cameras[0].height
@@ -69,6 +72,7 @@ class SecondStageNetwork:
             max_views,
             source=HALVED,
             without=without,
+            tracker=tracker,
         )
         self._without = without
         self._detail, self._slots, self._constants = graphs["detail"], max_views, constants

@@ -43,7 +43,9 @@ class ShapePrior:
 
     def vertices(self, coefficients: NDArray[np.floating]) -> F32:
         """(N, 3) mm in the head frame."""
-        return np.asarray(self.mean + self.basis @ coefficients.astype(np.float32), np.float32)
+        # flat, so that it is one product of BLAS: stacked matrices are multiplied one by one
+        moves = self.basis.reshape(-1, self.components) @ coefficients.astype(np.float32)
+        return np.asarray(self.mean + moves.reshape(self.mean.shape), np.float32)
 
     def at(self, indices: I32) -> "ShapePrior":
         """The prior restricted to some vertices."""
@@ -60,7 +62,7 @@ class Fit:
     """(K,) standard deviations."""
 
 
-def step(prior: ShapePrior, fit: Fit, information: F32, pull: F32) -> Fit:
+def step(prior: ShapePrior, fit: Fit, information: F32 | float, pull: F32) -> Fit:
     """One Gauss-Newton step.
 
     Minimises sum_i (d_i - e_i)^T A_i (d_i - e_i) + |c|^2 over pose and coefficients, d_i being how far vertex i moves.
@@ -68,22 +70,24 @@ def step(prior: ShapePrior, fit: Fit, information: F32, pull: F32) -> Fit:
     Args:
         prior: restricted to the M observed vertices.
         fit: where to start.
-        information: (M, 3, 3) A_i in the head frame, or (M,) where it is the same in all directions; inverse square
-            millimetres.
+        information: (M, 3, 3) A_i in the head frame, or one number where it is the same for all and in all directions;
+            inverse square millimetres.
         pull: (M, 3) A_i e_i, e_i being the wanted displacement in the head frame.
     """
     count, unknowns = len(prior.mean), 6 + prior.components
-    x = prior.vertices(fit.coefficients)
-    jacobian = np.empty((count, 3, unknowns), np.float32)
-    jacobian[:, :, 0] = np.stack([np.zeros(count), -x[:, 2], x[:, 1]], 1)
-    jacobian[:, :, 1] = np.stack([x[:, 2], np.zeros(count), -x[:, 0]], 1)
-    jacobian[:, :, 2] = np.stack([-x[:, 1], x[:, 0], np.zeros(count)], 1)
+    jacobian = np.zeros((count, 3, unknowns), np.float32)
+    x, y, z = prior.vertices(fit.coefficients).T
+    jacobian[:, 1, 0], jacobian[:, 2, 0] = -z, y
+    jacobian[:, 0, 1], jacobian[:, 2, 1] = z, -x
+    jacobian[:, 0, 2], jacobian[:, 1, 2] = -y, x
     jacobian[:, :, 3:6] = np.eye(3, dtype=np.float32)
     jacobian[:, :, 6:] = prior.basis
     flat = jacobian.reshape(-1, unknowns)
-    weighted = jacobian * information[:, None, None] if information.ndim == 1 else np.matmul(information, jacobian)
-    weighted = weighted.reshape(-1, unknowns)
-    hessian = (flat.T @ weighted).astype(np.float64)
+    if isinstance(information, float):
+        hessian = (flat.T @ flat).astype(np.float64) * information
+    else:
+        weighted = np.matmul(information, jacobian)
+        hessian = (flat.T @ weighted.reshape(-1, unknowns)).astype(np.float64)
     gradient = flat.T @ pull.reshape(-1).astype(np.float32)
     held = np.concatenate(
         [np.full(3, ROTATION_SD_RAD**-2.0), np.full(3, TRANSLATION_SD_MM**-2.0), np.ones(prior.components)]
@@ -110,7 +114,7 @@ def fit_points(
         sigma_mm: standard deviation of a coordinate.
         iterations: steps; rotations of 30 degrees need three.
     """
-    information = np.full(len(points_a), sigma_mm**-2, np.float32)
+    information = float(sigma_mm**-2)
     fit = start
     for _ in range(iterations):
         local = (points_a - fit.a_from_head[:3, 3]) @ fit.a_from_head[:3, :3]

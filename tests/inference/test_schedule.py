@@ -10,10 +10,11 @@ from inference.devices import BufferSpec
 from inference.devices.cpu import CpuDevice
 from inference.pipeline import SLOTS, delivery
 from inference.reconstruct import CHECK, PREPARE, VIEWS
-from inference.schedule import ITEM, PICTURES, RESULT, Access, Plan, Scheduler, Slot, Stage, ends
+from inference.schedule import ITEM, PICTURES, RESULT, WHEN, Access, Plan, Scheduler, Slot, Stage, ends
 from inference.tempeh.compiled.network import PublishedNetwork
 from inference.tempeh.live import LiveNetwork
 from inference.tempeh.second_stage import HALVED, SecondStageNetwork
+from inference.tempeh.tracking import Tracker
 from tests.inference.race_detector import TracingDevice
 
 SETS = 12
@@ -23,13 +24,13 @@ def nothing(access: Access) -> None:
     """A stage whose work the test replaces."""
 
 
-def live_stages() -> tuple[Stage, ...]:
+def live_stages(tracker: Tracker | None = None) -> tuple[Stage, ...]:
     """The declarations of the live network, between those of the reconstructor."""
     bare = object.__new__(LiveNetwork)
-    bare._source = PICTURES
+    bare._source, bare._tracker = PICTURES, tracker
     first, *rest = bare.stages()
     return (
-        Stage(PREPARE, PREPARE, nothing, (ITEM,), (PICTURES, VIEWS)),
+        Stage(PREPARE, PREPARE, nothing, (ITEM,), (PICTURES, WHEN, VIEWS)),
         replace(first, after=(PREPARE,)),
         *rest,
         Stage(CHECK, rest[-1].stream, nothing, (ITEM, VIEWS, RESULT), (RESULT,)),
@@ -46,7 +47,7 @@ def second_stages() -> tuple[Stage, ...]:
     """The declarations of the live network with its second stage."""
     bare = object.__new__(SecondStageNetwork)
     bare._first, bare._without = object.__new__(LiveNetwork), ""
-    bare._first._source = HALVED
+    bare._first._source, bare._first._tracker = HALVED, None
     first, *rest = bare.stages()
     return (Stage(PREPARE, PREPARE, nothing, (ITEM,), (PICTURES,)), replace(first, after=(PREPARE,)), *rest)
 
@@ -84,7 +85,13 @@ def honest(stage: Stage) -> Stage:
 
 
 def plan_of(name: str) -> Plan:
-    makers = {"live": live_stages, "second": second_stages, "published": published_stages, "gpu": lambda: GPU_LIKE}
+    makers = {
+        "live": live_stages,
+        "tracked": lambda: live_stages(Tracker()),
+        "second": second_stages,
+        "published": published_stages,
+        "gpu": lambda: GPU_LIKE,
+    }
     declared = makers[name]()
     stages = tuple(honest(stage) for stage in declared)
     return Plan((*stages, honest(delivery(stages, nothing))), BUFFERS if name == "gpu" else {})
@@ -106,7 +113,7 @@ def waits_of(plan: Plan) -> list[tuple[str, str]]:
     return [(stage.name, other) for stage in plan.stages for other in stage.after]
 
 
-PLANS = ("live", "second", "published", "gpu")
+PLANS = ("live", "tracked", "second", "published", "gpu")
 ALL_WAITS = [(name, k) for name in PLANS for k in range(len(waits_of(plan_of(name))))]
 
 
