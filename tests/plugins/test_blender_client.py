@@ -1,7 +1,6 @@
 """The Blender add-on's connection, without Blender, against the real gateway and against servers that are none."""
 
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from plugins.blender.mien_live.records import Frame, Topology, to_blender
 from streamer.config import ServeConfig
 from streamer.gateway.encoding import encode_frame, encode_topology
 from streamer.gateway.records import encode_hello
+from tests.plugins.clients import impostor
 from tests.streamer.gateway_makers import PATIENCE_S, Stage, TcpClient, golden_records, head, mesh
 
 HEAD, OTHER = head(), head("other", segments=16)
@@ -114,34 +114,6 @@ def test_a_full_house_is_told_and_tried_again() -> None:
             other.socket.close()
             taken = Taken(client)
             stage.play(HEAD, lambda: taken.frame_of(HEAD.vertex_count))
-
-
-@contextmanager
-def impostor(*answers: bytes) -> Iterator[int]:
-    """A server that gives each connection its answer, the last one for ever, and hangs up; yields its port."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    listener.settimeout(0.05)
-    done = threading.Event()
-
-    def run() -> None:
-        count = 0
-        while not done.is_set():
-            try:
-                connection, _ = listener.accept()
-            except TimeoutError:
-                continue
-            with connection:
-                connection.sendall(answers[min(count, len(answers) - 1)])
-            count += 1
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        yield listener.getsockname()[1]
-    finally:
-        done.set()
-        thread.join()
-        listener.close()
 
 
 @pytest.mark.parametrize(

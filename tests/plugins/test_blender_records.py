@@ -128,18 +128,24 @@ def test_positions_that_are_no_numbers_are_refused() -> None:
         decode(frame[:32] + np.float32(np.nan).tobytes() + frame[36:])
 
 
-def lines(stream: bytes, step: int) -> Iterator[str]:
-    """What the add-on reads, in the form of tests/plugins/golden.py."""
+def read(stream: bytes, step: int) -> Iterator[records.Message | RecordError]:
+    """What the add-on reads, so many bytes at a time; an error is the last."""
     splitter, reader = Splitter(), Reader()
     try:
         for at in range(0, len(stream), step):
             for record in splitter.feed(stream[at : at + step]):
                 message = reader.read(record)
                 if message is not None:
-                    yield line(message)
+                    yield message
         splitter.close()
     except RecordError as error:
-        yield f"error {error.fault}"
+        yield error
+
+
+def lines(stream: bytes, step: int) -> Iterator[str]:
+    """The same in the form of tests/plugins/golden.py."""
+    for told in read(stream, step):
+        yield f"error {told.fault}" if isinstance(told, RecordError) else line(told)
 
 
 def line(message: records.Message) -> str:
@@ -186,8 +192,8 @@ def test_no_bytes_do_more_than_raise(data: st.DataObject) -> None:
         stream[place] = value
     begin, end = sorted(data.draw(st.tuples(*[st.integers(0, len(stream))] * 2)))
     del stream[begin : begin + (end - begin) // 8]
-    for told in lines(bytes(stream), 4096):
-        assert told
+    for message in read(bytes(stream), 4096):
+        assert str(message)
     for told in dump_whole(bytes(stream)):
         assert told
 

@@ -1,5 +1,5 @@
 // Prints what the C# decoder reads in streams, in the form of tests/plugins/golden.py: dump STEP FILE...; fuzz ROUNDS FILE...;
-// live PORT: what a client of a gateway takes, a line per change, until its standard input ends.
+// live PORT [TOKEN PEM]: what a client of a gateway says and takes, until it is killed.
 using System;
 using System.Collections.Generic;
 using System.IO;
@@ -112,29 +112,34 @@ public static class Program
         Out.WriteLine("collections " + (GC.CollectionCount(0) - before));
     }
 
-    private static void Live(int port)
+    /// <summary>Until it is killed: the status, and the first head of each topology.</summary>
+    private static void Live(int port, string token, string certificate)
     {
         string said = "";
-        var done = new ManualResetEvent(false);
-        new Thread(() => { while (Console.In.Read() >= 0) { } done.Set(); }) { IsBackground = true }.Start();
-        using (var client = new MienClient("127.0.0.1", port, "", true, 20))
+        using (var client = new MienClient("127.0.0.1", port, token, true, 20, certificate.Length > 0, certificate))
         {
             var frame = new Frame();
-            while (!done.WaitOne(2))
+            Topology newest = null;
+            for (bool fresh = false;; Thread.Sleep(2))
             {
                 string status = client.Status;
                 if (status != said) Out.WriteLine("status " + (said = status));
-                Topology topology = client.TakeTopology();
-                if (topology != null) Out.WriteLine(Line(new Message { Kind = Kind.Topology, Topology = topology }));
-                if (client.TakeFrame(ref frame)) Out.WriteLine(Line(new Message { Kind = Kind.Frame, Frame = frame }));
+                Topology told = client.TakeTopology();
+                fresh = fresh || told != null;
+                newest = told ?? newest;
+                if (!client.TakeFrame(ref frame) || !fresh) continue;
+                fresh = false;
+                Out.WriteLine("head {0} vertices={1} normals={2} triangles={3} source={4} jaw={5}", newest.Name.Replace(' ', '_'),
+                    Hex(frame.Positions, 3 * frame.Vertices, true), Hex(frame.Normals, 3 * frame.Vertices, true), Hex(newest.Triangles),
+                    Hex(newest.Source), frame.Weights[0].ToString(System.Globalization.CultureInfo.InvariantCulture));
             }
         }
     }
 
     public static int Main(string[] words)
     {
-        if (words[0] == "live") Live(int.Parse(words[1]));
-        byte[][] streams = words[0] == "live" ? new byte[0][] : words.Skip(2).Select(File.ReadAllBytes).ToArray();
+        if (words[0] == "live") Live(int.Parse(words[1]), words.Length > 2 ? words[2] : "", words.Length > 3 ? File.ReadAllText(words[3]) : "");
+        byte[][] streams = words.Skip(2).Select(File.ReadAllBytes).ToArray();
         if (words[0] == "fuzz") Fuzz(int.Parse(words[1]), streams);
         if (words[0] == "garbage") Garbage(streams[0]);
         for (int k = 0; k < streams.Length && words[0] == "dump"; k++)

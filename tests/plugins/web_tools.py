@@ -70,17 +70,24 @@ class _Quiet(SimpleHTTPRequestHandler):
 
 
 @contextmanager
-def demo_page(folder: Path, websocket: str) -> Iterator[Page]:
-    """The demo of plugins/web, built, served and opened, connected to a gateway."""
+def demo_page(folder: Path, websocket: str, more: str = "") -> Iterator[Page]:
+    """The demo of plugins/web, built, served and opened, connected to a gateway; `more` of its query, "&token=..."."""
     shutil.copy(ROOT / "plugins/web/demo/index.html", folder)
     bundle(ROOT / "plugins/web/demo/main.ts", folder / "main.js")
+    with opened(folder, f"?plain&url={websocket}{more}") as page:
+        yield page
+
+
+@contextmanager
+def opened(folder: Path, query: str = "") -> Iterator[Page]:
+    """The index.html of a folder, served and opened in Chromium."""
     script = folder / "page.mjs"
     shutil.copy(ROOT / "tests/plugins/web_page.mjs", script)
     (folder / "node_modules").symlink_to(MODULES)
     server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Quiet, directory=str(folder)))
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
-    url = f"http://127.0.0.1:{server.server_address[1]}/index.html?plain&url={websocket}"
+    url = f"http://127.0.0.1:{server.server_address[1]}/index.html{query}"
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     try:
         with subprocess.Popen([str(NODE), str(script), str(CHROMIUM), url], **pipes) as process:  # type: ignore[call-overload]
@@ -98,3 +105,24 @@ def demo_page(folder: Path, websocket: str) -> Iterator[Page]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+class PageLines:
+    """Lines that a page keeps in an array `lines`, as tests.plugins.clients.Lines."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+
+    def count(self) -> int:
+        return int(self.page.ask(do="eval", code="lines.length"))
+
+    def seen(self, begin: str, since: int = 0) -> bool:
+        return bool(self.page.ask(do="eval", code=self._found(begin, since)))
+
+    def wait(self, begin: str, since: int = 0) -> str:
+        self.page.wait(self._found(begin, since))
+        return str(self.page.ask(do="eval", code=self._found(begin, since)))
+
+    @staticmethod
+    def _found(begin: str, since: int) -> str:
+        return f"lines.slice({since}).find((line) => line.startsWith({json.dumps(begin)}))"

@@ -11,7 +11,8 @@ from .live_head import HeldError, build, express, fits, pose
 from .recording import Recorder
 from .records import Frame
 
-PERIOD_S = 1 / 60
+PERIOD_S = 1 / 120
+"""Twice as often as heads come: at their own rate every other one would be late, some never shown."""
 
 
 class Session:
@@ -36,10 +37,10 @@ class Session:
             return "not connected"
         return self._held or self.client.status
 
-    def connect(self, host: str, port: int, token: str = "") -> None:
+    def connect(self, host: str, port: int, token: str = "", tls: bool = False, certificate: str = "") -> None:
         """Connect, in place of an older connection."""
         self.disconnect()
-        self.client = Client(host, port, token, self._hear)
+        self.client = Client(host, port, token, self._hear, tls, certificate)
 
     def _hear(self, frame: Frame) -> None:
         recorder = self.recorder  # another thread than Blender's
@@ -118,6 +119,10 @@ class MienSettings(bpy.types.PropertyGroup):
     token: bpy.props.StringProperty(
         name="Token", subtype="PASSWORD", options={"SKIP_SAVE"}, description="Secret of serve.token_file, if it is set"
     )
+    tls: bpy.props.BoolProperty(name="TLS", description="Whether the gateway has serve.tls_certificate")
+    certificate: bpy.props.StringProperty(
+        name="Certificate", subtype="FILE_PATH", description="That PEM file, if this machine does not trust it anyway"
+    )
     head: bpy.props.PointerProperty(
         name="Head", type=bpy.types.Object, poll=_is_ours, description="The object that follows"
     )
@@ -138,7 +143,8 @@ class MIEN_OT_connect(bpy.types.Operator):
     def execute(self, context: "bpy.types.Context") -> set[str]:
         """Begin; the connection is made, and made again, in the background."""
         settings = context.scene.mien
-        session.connect(settings.host, settings.port, settings.token)
+        certificate = bpy.path.abspath(settings.certificate) if settings.certificate else ""
+        session.connect(settings.host, settings.port, settings.token, settings.tls, certificate)
         if not bpy.app.timers.is_registered(_tick):
             bpy.app.timers.register(_tick, persistent=True)
         return {"FINISHED"}
@@ -249,6 +255,9 @@ class MIEN_PT_live(bpy.types.Panel):
         fields.prop(settings, "host")
         fields.prop(settings, "port")
         fields.prop(settings, "token")
+        fields.prop(settings, "tls")
+        if settings.tls:
+            fields.prop(settings, "certificate")
         column.prop(settings, "head")
         column.prop(settings, "character")
         column.operator("mien.disconnect" if session.client else "mien.connect")

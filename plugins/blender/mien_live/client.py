@@ -4,6 +4,7 @@ The thread reads all the time, so nothing piles up in the socket; whoever draws 
 """
 
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -28,12 +29,24 @@ class Client:
         port: its `serve.tcp_port`.
         token: the secret of its `serve.token_file`, if it asks for one.
         heard: called with every frame, in the thread; must not touch Blender.
+        tls: whether the gateway has `serve.tls_certificate`.
+        certificate: that PEM file, if this machine does not trust it anyway.
     """
 
-    def __init__(self, host: str, port: int, token: str = "", heard: Callable[[Frame], object] | None = None) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        token: str = "",
+        heard: Callable[[Frame], object] | None = None,
+        tls: bool = False,
+        certificate: str = "",
+    ) -> None:
         """Begin to connect."""
         self._address = (host, port)
         self._token = token
+        self._tls = tls
+        self._certificate = certificate
         self._heard = heard
         self._silent_s = SILENCE_S
         self.health: dict = {}
@@ -81,6 +94,12 @@ class Client:
             except RecordError as error:
                 pause_s = RETRY_S if error.fault == "incomplete" else REFUSED_S
                 self._say(str(error))
+            except ssl.SSLError as error:
+                pause_s = REFUSED_S
+                self._say(
+                    f"no TLS with {host}:{port} ({error}): is serve.tls_certificate set there, and is it trusted here "
+                    "(Certificate)?"
+                )
             except OSError as error:
                 self._say(f"nobody answers at {host}:{port} ({error}); is `mien serve` running?")
             self._done.wait(pause_s)
@@ -88,7 +107,7 @@ class Client:
     def _talk(self) -> str:
         """Receive until the connection ends; return why it did."""
         splitter, reader = Splitter(), Reader()
-        with socket.create_connection(self._address, CONNECT_S) as connection:
+        with self._connected() as connection:
             connection.settimeout(POLL_S)
             if self._token:
                 connection.sendall(encode_request({"token": self._token}))
@@ -112,6 +131,17 @@ class Client:
                     if message is not None:
                         self._receive(message)
         return "not connected"
+
+    def _connected(self) -> socket.socket:
+        plain = socket.create_connection(self._address, CONNECT_S)
+        if not self._tls:
+            return plain
+        try:
+            trusted = ssl.create_default_context(cafile=self._certificate or None)
+            return trusted.wrap_socket(plain, server_hostname=self._address[0])
+        except OSError:
+            plain.close()
+            raise
 
     def _receive(self, message: Message) -> None:
         if isinstance(message, Hello) and message.about.get("token") and not self._token:

@@ -2,7 +2,10 @@
 using System;
 using System.Collections.Generic;
 using System.IO;
+using System.Net.Security;
 using System.Net.Sockets;
+using System.Security.Authentication;
+using System.Security.Cryptography.X509Certificates;
 using System.Threading;
 
 namespace Mien
@@ -16,7 +19,8 @@ namespace Mien
 
         private readonly string _host, _token;
         private readonly int _port, _retryMs, _refusedMs, _silenceMs;
-        private readonly bool _mesh;
+        private readonly bool _mesh, _tls;
+        private readonly byte[] _certificate;
         private readonly object _lock = new object();
         private readonly ManualResetEvent _done = new ManualResetEvent(false);
         private readonly Thread _thread;
@@ -28,8 +32,12 @@ namespace Mien
 
         /// <param name="mesh">false: weights and pose only.</param>
         /// <param name="hurry">divides all pauses; for tests.</param>
-        public MienClient(string host, int port, string token = "", bool mesh = true, int hurry = 1)
+        /// <param name="tls">whether the gateway has serve.tls_certificate.</param>
+        /// <param name="certificate">the text of that PEM file, if this machine does not trust it anyway: that certificate and no other will do.</param>
+        public MienClient(string host, int port, string token = "", bool mesh = true, int hurry = 1, bool tls = false, string certificate = "")
         {
+            _tls = tls;
+            _certificate = Pem(certificate);
             _host = host;
             _port = port;
             _token = token ?? "";
@@ -93,11 +101,12 @@ namespace Mien
                     Say(error.Message);
                 }
                 catch (SocketException) { Say(Nobody()); }
+                catch (AuthenticationException) { pause = _refusedMs; Say(NoTls()); }
                 catch (IOException error)
                 {
-                    var cause = error.InnerException as SocketException;
-                    bool silent = cause != null && cause.SocketErrorCode == SocketError.TimedOut || cause != null && cause.SocketErrorCode == SocketError.WouldBlock;
-                    Say(silent ? "the server has fallen silent; connecting again" : Nobody());
+                    SocketError cause = Cause(error);
+                    bool silent = cause == SocketError.TimedOut || cause == SocketError.WouldBlock;
+                    Say(silent ? "the server has fallen silent; connecting again" : _tls ? NoTls() : Nobody());
                 }
                 catch (ObjectDisposedException) { Say("not connected"); } // closed while it read
                 _done.WaitOne(pause);
@@ -105,6 +114,47 @@ namespace Mien
         }
 
         private string Nobody() { return "nobody answers at " + _host + ":" + _port + "; is `mien serve` running?"; }
+
+        private string NoTls()
+        {
+            return "no TLS with " + _host + ":" + _port + ": is serve.tls_certificate set there, and is it trusted here (Certificate)?";
+        }
+
+        private static SocketError Cause(Exception error)
+        {
+            for (; error != null; error = error.InnerException)
+            {
+                var cause = error as SocketException;
+                if (cause != null) return cause.SocketErrorCode;
+            }
+            return SocketError.Success;
+        }
+
+        private static byte[] Pem(string text)
+        {
+            const string begin = "-----BEGIN CERTIFICATE-----", end = "-----END CERTIFICATE-----";
+            if (string.IsNullOrEmpty(text)) return null;
+            int from = text.IndexOf(begin, StringComparison.Ordinal), to = text.IndexOf(end, StringComparison.Ordinal);
+            if (from < 0 || to < from) throw new ArgumentException("certificate is no PEM text: " + begin + " is missing");
+            return Convert.FromBase64String(text.Substring(from + begin.Length, to - from - begin.Length));
+        }
+
+        private Stream Secured(Stream plain)
+        {
+            if (!_tls) return plain;
+            var stream = new SslStream(plain, false, Trusted);
+            stream.AuthenticateAsClient(_host, null, SslProtocols.Tls12, false);
+            return stream;
+        }
+
+        private bool Trusted(object sender, X509Certificate shown, X509Chain chain, SslPolicyErrors errors)
+        {
+            if (_certificate == null) return errors == SslPolicyErrors.None;
+            byte[] data = shown == null ? new byte[0] : shown.GetRawCertData();
+            bool same = data.Length == _certificate.Length;
+            for (int k = 0; same && k < data.Length; k++) same = data[k] == _certificate[k];
+            return same;
+        }
 
         private string Talk()
         {
@@ -116,8 +166,9 @@ namespace Mien
                     _socket = socket;
                 }
                 socket.Connect(_host, _port);
-                NetworkStream stream = socket.GetStream();
-                stream.ReadTimeout = _silenceMs;
+                NetworkStream plain = socket.GetStream();
+                plain.ReadTimeout = _silenceMs;
+                Stream stream = Secured(plain);
                 string asked = "{\"target\":\"unity\",\"split\":true,\"normals\":true" + (_mesh ? "" : ",\"mesh\":false") +
                     (_token.Length == 0 ? "" : ",\"token\":" + Json.Quote(_token)) + "}";
                 byte[] request = Reader.EncodeRequest(asked);
@@ -127,7 +178,7 @@ namespace Mien
             }
         }
 
-        private string Receive(NetworkStream stream)
+        private string Receive(Stream stream)
         {
             var reader = new Reader();
             var message = new Message();
@@ -152,13 +203,12 @@ namespace Mien
         }
 
         /// <summary>Bytes read; 0 also where the server cut the line: what came before it is still told.</summary>
-        private static int ReadSome(NetworkStream stream, byte[] bytes)
+        private static int ReadSome(Stream stream, byte[] bytes)
         {
             try { return stream.Read(bytes, 0, bytes.Length); }
             catch (IOException error)
             {
-                var cause = error.InnerException as SocketException;
-                if (cause == null || cause.SocketErrorCode != SocketError.ConnectionReset) throw;
+                if (Cause(error) != SocketError.ConnectionReset) throw;
                 return 0;
             }
         }

@@ -19,6 +19,10 @@ namespace Mien
         [SerializeField] private string host = "127.0.0.1";
         [Tooltip("Its serve.tcp_port.")]
         [SerializeField] private int port = 5750;
+        [Tooltip("Whether the gateway has serve.tls_certificate.")]
+        [SerializeField] private bool tls = false;
+        [Tooltip("That PEM file (named .txt), if this machine does not trust it anyway.")]
+        [SerializeField] private TextAsset certificate = null;
         [Tooltip("A character whose blend shapes named as the weights (jawOpen) follow; may be empty.")]
         [SerializeField] private SkinnedMeshRenderer character = null;
 
@@ -49,7 +53,7 @@ namespace Mien
             _mesh = new Mesh { name = "Mien Head", hideFlags = HideFlags.DontSave };
             _mesh.MarkDynamic();
             GetComponent<MeshFilter>().sharedMesh = _mesh;
-            _client = new MienClient(host, port, Token);
+            _client = new MienClient(host, port, Token, true, 1, tls, certificate == null ? "" : certificate.text);
         }
 
         private void OnDisable()

@@ -5,9 +5,12 @@ const Client = preload("client.gd")
 
 export var host = "127.0.0.1"
 export var port = 5750
+export var tls = false  # whether the gateway has serve.tls_certificate
+export(String, FILE, "*.pem,*.crt") var certificate = ""  # PEM file of it, if the system does not trust it anyway
 var token = ""  # what stands in the file of serve.token_file, if the gateway asks for one; set before the node is ready
 var client = null
 var applied = 0  # heads that reached the mesh
+var capture_time = 0.0  # of the newest of them, s on the rig's clock
 var _arrays = []
 var _weights = null
 var _units = []
@@ -15,6 +18,8 @@ var _units = []
 
 func _ready():
 	client = Client.new(host, port, token)
+	client.tls = tls
+	client.certificate = certificate
 	mesh = ArrayMesh.new()
 
 
@@ -60,4 +65,5 @@ func _follow(frame):
 	while mesh.get_surface_count() > 0:
 		mesh.surface_remove(0)
 	mesh.add_surface_from_arrays(Mesh.PRIMITIVE_TRIANGLES, _arrays)
+	capture_time = frame["time"]
 	applied += 1

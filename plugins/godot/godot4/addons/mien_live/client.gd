@@ -1,6 +1,7 @@
-# The connection to the gateway (Godot 4, not run by us): poll() each frame; newest head only; comes back by itself.
+# The connection to the gateway: poll() each frame; keeps the newest head, nothing older; comes back by itself. Godot 4.
 extends RefCounted
 
+const Line = preload("line.gd")
 const Records = preload("records.gd")
 const RETRY_MS = 500
 const REFUSED_MS = 3000  # a server that does not speak our language will not learn at once
@@ -12,11 +13,13 @@ var topology = null  # of the frames
 var frame = null  # the newest that was not taken: whoever takes it sets null
 var fresh = false  # the topology was not taken yet
 var received = 0
+var tls = false  # whether the gateway speaks TLS
+var certificate = ""  # PEM file of the gateway's certificate, if the system does not trust it anyway
 
 var _host
 var _port
 var _token
-var _socket = null
+var _line = null
 var _reader = null
 var _asked = false
 var _answered = false
@@ -31,51 +34,51 @@ func _init(host, port, token = ""):
 
 
 func poll(now_ms):
-	if _socket == null:
+	if _line == null:
 		if now_ms >= _next_ms:
 			_connect(now_ms)
 		return
-	_socket.poll()
-	var state = _socket.get_status()
-	if state == StreamPeerTCP.STATUS_CONNECTED:
+	var state = _line.poll()
+	if state == Line.OPEN:
 		if not _asked:
 			_ask()
 		_receive(now_ms)
-	elif state != StreamPeerTCP.STATUS_CONNECTING or now_ms - _heard_ms > CONNECT_MS:
+	elif state == Line.CLOSED or now_ms - _heard_ms > CONNECT_MS:
 		_nobody(now_ms)
 
 
 func close():
-	if _socket != null:
-		_socket.disconnect_from_host()
-	_socket = null
+	if _line != null:
+		_line.close()
+	_line = null
 	status = "not connected"
 
 
 func _connect(now_ms):
-	_socket = StreamPeerTCP.new()
 	_reader = Records.new()
 	_asked = false
 	_answered = false
 	_heard_ms = now_ms
-	if _socket.connect_to_host(_host, _port) != OK:
-		_nobody(now_ms)
+	_line = Line.new()
+	_line.open(_host, _port, tls, certificate)
 
 
 func _nobody(now_ms):
 	if _asked:
 		_reader.close()
 		_give_up(_reader.error if _reader.fault != "" else "the server hung up; connecting again", now_ms, RETRY_MS)
+	elif _line.trouble != "":
+		_give_up(_line.trouble, now_ms, REFUSED_MS)
 	else:
-		_give_up("nobody answers at %s:%d; is `mien serve` running?" % [_host, _port], now_ms, RETRY_MS)
+		var where = _host if _host.begins_with("ws") else "%s:%d" % [_host, _port]
+		_give_up("nobody answers at %s; is `mien serve` running?" % where, now_ms, RETRY_MS)
 
 
 func _ask():
 	var asked = {"target": "godot", "split": true, "normals": true}
 	if _token != "":
 		asked["token"] = _token
-	_socket.put_data(Records.encode_request(asked))
-	_socket.set_no_delay(true)
+	_line.send(Records.encode_request(asked))
 	_asked = true
 	status = "connected; waiting for a head"
 
@@ -88,14 +91,13 @@ func _give_up(why, now_ms, pause_ms):
 
 
 func _receive(now_ms):
-	var count = _socket.get_available_bytes()
-	if count > 0:
-		var got = _socket.get_partial_data(count)
-		if got[0] != OK:
-			_nobody(now_ms)
-			return
+	var data = _line.receive()
+	if data == null:
+		_nobody(now_ms)
+		return
+	if data.size() > 0:
 		_heard_ms = now_ms
-		_reader.feed(got[1])
+		_reader.feed(data)
 	elif now_ms - _heard_ms > SILENCE_MS:
 		_give_up("the server has fallen silent; connecting again", now_ms, RETRY_MS)
 		return

@@ -1,13 +1,16 @@
-# The live head as a mesh: metres, +Y up, face along +Z, relative to this node. Godot 4, not run by us.
+# The live head as a mesh: metres, +Y up, face along +Z, where the rig saw it relative to this node. Godot 4.
 extends MeshInstance3D
 
 const Client = preload("client.gd")
 
-@export var host = "127.0.0.1"
+@export var host = "127.0.0.1"  # or ws://HOST:PORT, wss://HOST:PORT with serve.websocket_port
 @export var port = 5750
+@export var tls = false  # whether the gateway has serve.tls_certificate
+@export_file("*.pem", "*.crt") var certificate = ""  # PEM file of it, if the system does not trust it anyway
 var token = ""  # what stands in the file of serve.token_file, if the gateway asks for one; set before the node is ready
 var client = null
 var applied = 0  # heads that reached the mesh
+var capture_time = 0.0  # of the newest of them, s on the rig's clock
 var _arrays = []
 var _weights = null
 var _units = []
@@ -15,6 +18,8 @@ var _units = []
 
 func _ready():
 	client = Client.new(host, port, token)
+	client.tls = tls
+	client.certificate = certificate
 	mesh = ArrayMesh.new()
 
 
@@ -58,4 +63,5 @@ func _follow(frame):
 	_weights = frame["weights"]
 	mesh.clear_surfaces()
 	mesh.add_surface_from_arrays(Mesh.PRIMITIVE_TRIANGLES, _arrays)
+	capture_time = frame["time"]
 	applied += 1

@@ -1,4 +1,4 @@
-# Records of Mien (docs/gateway.md, version 1) to arrays. Godot 4, not run by us. Every length is checked before it is
+# Mien's records (docs/gateway.md, version 1): bytes of the gateway to arrays. Godot 4. Every length is checked before it is
 # used; arrays are made by the engine from whole blocks, never number by number. One reader per connection.
 extends RefCounted
 
@@ -243,7 +243,11 @@ func _within(indices, count):
 
 
 func _text(count):
-	return _take(count).get_string_from_utf8()
+	var bytes = _take(count)
+	var text = bytes.get_string_from_utf8()
+	if text.to_utf8_buffer() != bytes:  # what is no UTF-8 was replaced in silence
+		_damaged("text that is not UTF-8")
+	return text
 
 
 func _json(count):

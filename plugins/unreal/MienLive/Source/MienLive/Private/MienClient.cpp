@@ -13,9 +13,6 @@ DEFINE_LOG_CATEGORY_STATIC(LogMien, Log, All);
 
 namespace
 {
-constexpr double RetrySeconds = 0.5;
-constexpr double RefusedSeconds = 3.0; // a server that does not speak our language will not learn at once
-constexpr double SilenceSeconds = 5.0; // health comes each second
 constexpr double PollSeconds = 0.1;    // how soon the thread notices that it is to end
 
 FString FromUtf8(const std::string& Text)
@@ -23,14 +20,10 @@ FString FromUtf8(const std::string& Text)
 	return FString(UTF8_TO_TCHAR(Text.c_str()));
 }
 
-FString Quoted(const FString& Text)
-{
-	return TEXT("\"") + Text.Replace(TEXT("\\"), TEXT("\\\\")).Replace(TEXT("\""), TEXT("\\\"")) + TEXT("\"");
-}
 }
 
 FMienClient::FMienClient(const FString& InHost, int32 InPort, const FString& InToken, bool bInMesh)
-	: Host(InHost), Token(InToken), Port(InPort), bMesh(bInMesh)
+	: Host(InHost), Port(InPort), Session("unreal", TCHAR_TO_UTF8(*InToken), bInMesh)
 {
 	Thread = FRunnableThread::Create(this, TEXT("Mien"));
 }
@@ -78,9 +71,9 @@ uint32 FMienClient::Run()
 {
 	while (!bDone)
 	{
-		PauseSeconds = RetrySeconds;
 		Talk();
-		Rest(PauseSeconds);
+		Say();
+		Rest(Session.pause_s());
 	}
 	return 0;
 }
@@ -90,122 +83,76 @@ void FMienClient::Talk()
 	ISocketSubsystem* Sockets = ISocketSubsystem::Get(PLATFORM_SOCKETSUBSYSTEM);
 	const FAddressInfoResult Found = Sockets->GetAddressInfo(*Host, *FString::FromInt(Port), EAddressInfoFlags::Default, NAME_None, ESocketType::SOCKTYPE_Streaming);
 	FSocket* Socket = Found.Results.Num() ? Sockets->CreateSocket(NAME_Stream, TEXT("Mien"), Found.Results[0].Address->GetProtocolType()) : nullptr;
-	const FString Nobody = FString::Printf(TEXT("nobody answers at %s:%d; is `mien serve` running?"), *Host, Port);
+	Session.nobody(TCHAR_TO_UTF8(*FString::Printf(TEXT("%s:%d"), *Host, Port)));
 	if (!Socket)
 	{
-		Say(Nobody);
 		return;
 	}
 	Socket->SetNoDelay(true);
 	int32 Given = 0;
 	Socket->SetReceiveBufferSize(1 << 20, Given);
-	if (!Socket->Connect(*Found.Results[0].Address) || !Greet(*Socket))
+	if (Socket->Connect(*Found.Results[0].Address))
 	{
-		Say(Nobody);
-	}
-	else
-	{
-		Say(TEXT("connected; waiting for a head"));
 		Receive(*Socket);
 	}
 	Socket->Close();
 	Sockets->DestroySocket(Socket);
 }
 
-bool FMienClient::Greet(FSocket& Socket) const
-{
-	FString Asked = TEXT("{\"target\":\"unreal\",\"split\":true,\"normals\":true");
-	Asked += bMesh ? TEXT("") : TEXT(",\"mesh\":false");
-	Asked += Token.IsEmpty() ? FString() : TEXT(",\"token\":") + Quoted(Token);
-	Asked += TEXT("}");
-	const std::vector<uint8_t> Record = mien::encode_request(TCHAR_TO_UTF8(*Asked));
-	int32 Sent = 0;
-	return Socket.Send(Record.data(), static_cast<int32>(Record.size()), Sent) && Sent == static_cast<int32>(Record.size());
-}
-
 void FMienClient::Receive(FSocket& Socket)
 {
-	Reader.reset();
+	const std::vector<uint8_t> Request = Session.connected(FPlatformTime::Seconds());
+	int32 Count = 0;
+	if (!Socket.Send(Request.data(), static_cast<int32>(Request.size()), Count) || Count != static_cast<int32>(Request.size()))
+	{
+		return Session.hung_up();
+	}
 	mien::Message Message;
 	TArray<uint8> Bytes;
 	Bytes.SetNumUninitialized(1 << 18);
-	bool bAnswered = false;
-	double HeardSeconds = FPlatformTime::Seconds();
 	while (!bDone)
 	{
+		Say();
 		if (!Socket.Wait(ESocketWaitConditions::WaitForRead, FTimespan::FromSeconds(PollSeconds)))
 		{
-			if (FPlatformTime::Seconds() - HeardSeconds > SilenceSeconds)
-			{
-				return Say(TEXT("the server has fallen silent; connecting again"));
-			}
-			continue;
-		}
-		int32 Count = 0;
-		if (!Socket.Recv(Bytes.GetData(), Bytes.Num(), Count) || Count == 0) // readable without bytes: hung up
-		{
-			Reader.close();
-			return Say(Reader.fault() == mien::Fault::none ? TEXT("the server hung up; connecting again") : FromUtf8(Reader.error()));
-		}
-		HeardSeconds = FPlatformTime::Seconds();
-		Reader.feed(Bytes.GetData(), static_cast<size_t>(Count));
-		mien::Step Step;
-		while ((Step = Reader.next(Message)) == mien::Step::message)
-		{
-			if (!Accept(Message, bAnswered))
+			if (Session.silent(FPlatformTime::Seconds()))
 			{
 				return;
 			}
+			continue;
 		}
-		if (Step == mien::Step::failed)
+		if (!Socket.Recv(Bytes.GetData(), Bytes.Num(), Count) || Count == 0) // readable without bytes: hung up
 		{
-			PauseSeconds = RefusedSeconds;
-			return Say(FromUtf8(Reader.error()));
+			return Session.hung_up();
+		}
+		const bool bStay = Session.received(Bytes.GetData(), static_cast<size_t>(Count), FPlatformTime::Seconds(), Message,
+			[this](mien::Message& Heard) { Keep(Heard); });
+		if (!bStay)
+		{
+			return;
 		}
 	}
 }
 
-bool FMienClient::Accept(mien::Message& Message, bool& bAnswered)
+void FMienClient::Keep(mien::Message& Message)
 {
-	if (Message.kind == mien::Kind::end)
-	{
-		Say(TEXT("the server says: ") + FromUtf8(Message.text) + TEXT("; connecting again"));
-		return false;
-	}
-	if (Message.kind == mien::Kind::hello)
-	{
-		if (Message.about.truth("token") && Token.IsEmpty())
-		{
-			PauseSeconds = RefusedSeconds;
-			Say(TEXT("the server asks for a token: that of its serve.token_file"));
-			return false;
-		}
-		bAnswered = Message.about.string("target") == "unreal";
-	}
-	if (!bAnswered) // still in a form that was not asked for
-	{
-		return true;
-	}
+	FScopeLock Guard(&Lock);
 	if (Message.kind == mien::Kind::topology)
 	{
-		const FString Name = Message.topology.name.empty() ? FString(TEXT("head")) : FromUtf8(Message.topology.name);
-		Say(FString::Printf(TEXT("live: %s, %u vertices"), *Name, Message.topology.vertices));
-		FScopeLock Guard(&Lock);
 		std::swap(Topology, Message.topology);
 		bFreshTopology = true;
 		bFreshFrame = false; // a head of the old topology is of no use any more
 	}
-	else if (Message.kind == mien::Kind::frame || Message.kind == mien::Kind::weights)
+	else
 	{
-		FScopeLock Guard(&Lock);
 		std::swap(Frame, Message.frame); // buffers go round, nothing is allocated
 		bFreshFrame = true;
 	}
-	return true;
 }
 
-void FMienClient::Say(const FString& What)
+void FMienClient::Say()
 {
+	const FString What = FromUtf8(Session.status());
 	FScopeLock Guard(&Lock);
 	if (What != Status)
 	{

@@ -6,12 +6,12 @@
 #include "HAL/Runnable.h"
 #include "HAL/ThreadSafeBool.h"
 
-#include "MienRecords.h"
+#include "MienSession.h"
 
 class FRunnableThread;
 class FSocket;
 
-/** Connects, reconnects, decodes. All public functions may be called from the game thread. */
+/** Connects, reconnects, decodes (mien::Session), on a raw socket. All public functions may be called from the game thread. */
 class MIENLIVE_API FMienClient final : public FRunnable
 {
 public:
@@ -33,17 +33,14 @@ public:
 
 private:
 	void Talk();
-	bool Greet(FSocket& Socket) const;
 	void Receive(FSocket& Socket);
-	bool Accept(mien::Message& Message, bool& bAnswered);
-	void Say(const FString& What);
+	void Keep(mien::Message& Message);
+	void Say();
 	void Rest(double Seconds) const;
 
-	const FString Host, Token;
+	const FString Host;
 	const int32 Port;
-	const bool bMesh;
-	double PauseSeconds = 0.5;
-	mien::Reader Reader;
+	mien::Session Session; // of the thread alone
 	FThreadSafeBool bDone = false;
 	FRunnableThread* Thread = nullptr;
 
