@@ -29,6 +29,8 @@ class Ledger:
         self._lock = threading.Lock()
         self._next: dict[str, int] = {}
         self._published: dict[str, int] = {}
+        self._lives: dict[str, int] = {}
+        self._unannounced = 0
         self._overwritten = 0
         self._explained = 0
         self._used: Counter[str] = Counter()
@@ -60,15 +62,19 @@ class Ledger:
         """Note what a node says it has published: needed when it starts again and at the end, frames may be on the way.
 
         Args:
-            counters: of the node's Health: `published.<camera>`.
+            counters: of the node's Health: `published.<camera>` and, to tell its lives apart, `life`.
         """
+        life = counters.get("life")
         with self._lock:
             for name, count in counters.items():
                 if name.startswith("published."):
                     camera = name.removeprefix("published.")
-                    if count < self._published.get(camera, 0):
+                    other = life is not None and self._lives.get(camera, life) != life
+                    if other or count < self._published.get(camera, 0):
                         self._begin_anew(camera)
                     self._published[camera] = count
+                    if life is not None:
+                        self._lives[camera] = life
 
     def use(self, frame_set: FrameSet, views: Iterable[str]) -> None:
         """Note that a mesh was made of a set.
@@ -112,22 +118,29 @@ class Ledger:
                 self._next[camera] = max(published, self._next.get(camera, 0))
 
     def counters(self, pending: Mapping[str, int]) -> dict[str, int]:
-        """Return `used.<camera>` and `unused.<reason>`.
+        """Return `used.<camera>`, `unused.<reason>` and, where there were such, `unannounced`.
+
+        Those are frames that came of a node which was cut off before it could say that it had published them.
 
         Args:
             pending: counts of the assembler in use.
         """
         with self._lock:
             unused = self._unused + Counter(pending)
-            return {f"used.{camera}": count for camera, count in sorted(self._used.items())} | {
-                f"unused.{reason}": count for reason, count in sorted(unused.items())
-            }
+            told = {"unannounced": self._unannounced} if self._unannounced else {}
+            return (
+                told
+                | {f"used.{camera}": count for camera, count in sorted(self._used.items())}
+                | {f"unused.{reason}": count for reason, count in sorted(unused.items())}
+            )
 
     def _begin_anew(self, camera: str) -> int:
         """The node was started again and counts from 0: what it had announced before and never came is lost."""
         published = self._published.get(camera, 0)
+        self._lives.pop(camera, None)
         if camera in self._next:
             self._gap(published - self._next[camera])
+            self._unannounced += max(0, self._next[camera] - published)
         else:
             self._unused["before-join"] += published
         self._next[camera] = self._published[camera] = 0

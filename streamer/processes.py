@@ -68,6 +68,8 @@ class Vitals:
 class HealthBeat:
     """Publishes `Health` each second from a thread of its own, at once when entered and once more when left.
 
+    Each beat has a counter `life`, the same in all beats of one life of the process and greater in a later one.
+
     Args:
         publisher: the process's publisher.
         process: name of the process.
@@ -83,6 +85,7 @@ class HealthBeat:
         self._process = process
         self._vitals = vitals
         self._period_s = period_s
+        self._life = time.monotonic_ns() // 1_000_000
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"health of {process}", daemon=True)
 
@@ -109,6 +112,6 @@ class HealthBeat:
 
     def _beat(self, state: str = "") -> None:
         now = self._vitals()
-        counters, gauges = dict(now.counters), dict(now.gauges)
+        counters, gauges = {"life": self._life, **now.counters}, dict(now.gauges)
         health = Health(self._process, time.time_ns(), state or now.state, counters, gauges, now.message)
         self._publisher.send("health", health)

@@ -85,22 +85,25 @@ class Tally:
 
 
 def add_beat(lives: list[Health], beat: Health) -> None:
-    """Keep the last beat of each life of a process: a total that falls means that it was started again.
+    """Keep the last beat of each life of a process.
 
-    Totals of frames published or used are looked at; they are written by one hand, so they never fall in one life.
-
-    Not by their times: clocks jump.
+    Lives are told apart by the counter `life`; without one (older takes, other programs) a total of frames published or
+    used that falls means that the process was started again. Not by times: clocks jump.
 
     Args:
         lives: extended or updated in place; in the order in which the beats were sent.
         beat: the next one.
     """
-    before = lives[-1].counters if lives else {}
-    same = all(beat.counters.get(key, 0) >= n for key, n in before.items() if key.startswith(("used.", "published.")))
-    if lives and same:
+    if lives and _same_life(lives[-1].counters, beat.counters):
         lives[-1] = beat
     else:
         lives.append(beat)
+
+
+def _same_life(before: Mapping[str, int], after: Mapping[str, int]) -> bool:
+    if "life" in before and "life" in after:
+        return before["life"] == after["life"]
+    return all(after.get(key, 0) >= n for key, n in before.items() if key.startswith(("used.", "published.")))
 
 
 def frames_account(node: Sequence[Health], infer: Sequence[Health]) -> dict[str, Any]:
@@ -110,7 +113,7 @@ def frames_account(node: Sequence[Health], infer: Sequence[Health]) -> dict[str,
     life had already booked is taken out of that, and the rest is `lost-at-restart`.
 
     Args:
-        node: beats of the camera node, in the order in which they were sent.
+        node: the last beat of each life of the camera node, as `add_beat` keeps them.
         infer: those of the inference process.
 
     Returns:
@@ -118,14 +121,15 @@ def frames_account(node: Sequence[Health], infer: Sequence[Health]) -> dict[str,
     """
     used = 0
     unused: Counter[str] = Counter()
-    for life in _lives(infer):
+    for life in (each.counters for each in infer):
         booked = used + unused.total()
         counters = Counter({k[len("unused.") :]: v for k, v in life.items() if k.startswith("unused.")})
         if booked:
             counters[RESTART] = counters.pop(BEFORE_JOIN, 0) - booked
         used += _total(life, "used.")
         unused.update(counters)
-    published = sum(_total(life, "published.") for life in _lives(node))
+    published = sum(_total(life.counters, "published.") for life in node)
+    published += sum(life.counters.get("unannounced", 0) for life in infer)
     return {"published": published, "used": used, "unused": {k: n for k, n in sorted(unused.items()) if n}}
 
 
@@ -157,8 +161,8 @@ def build_report(tally: Tally, *, engine: str, model: str, restarts: Mapping[str
     """
     span_s = (max(tally.publish_ns) - min(tally.publish_ns)) / 1e9 if len(tally.publish_ns) > 1 else 0.0
     sets = Counter[str]()
-    for life in _lives(tally.health.get("infer", [])):
-        sets.update({k[len("sets.") :]: n for k, n in life.items() if k.startswith("sets.")})
+    for life in tally.health.get("infer", []):
+        sets.update({k[len("sets.") :]: n for k, n in life.counters.items() if k.startswith("sets.")})
     return {
         "meshes": len(tally.publish_ns),
         "meshes_per_s": round((len(tally.publish_ns) - 1) / span_s, 3) if span_s else None,
@@ -211,13 +215,6 @@ def summary(report: Mapping[str, Any]) -> str:
             f"over {error['meshes']} meshes",
         )
     )
-
-
-def _lives(beats: Sequence[Health]) -> list[Mapping[str, int]]:
-    lives: list[Health] = []
-    for beat in beats:
-        add_beat(lives, beat)
-    return [life.counters for life in lives]
 
 
 def _total(counters: Mapping[str, int], prefix: str) -> int:

@@ -79,6 +79,38 @@ def test_any_history_of_a_node_closes_and_never_counts_back(
     assert ledger.counters({}).get("unused.late", 0) == arrived
 
 
+def test_a_node_that_was_killed_published_more_than_it_said_and_its_next_life_is_told_apart() -> None:
+    """It had announced 3 and sent 5 when it died; its next life is heard of when it has published more than that."""
+    ledger = Ledger()
+    for sequence in range(3):
+        ledger.arrived("a", sequence)
+    ledger.announced({"life": 1, "published.a": 3})
+    for sequence in (3, 4):
+        ledger.arrived("a", sequence)
+    ledger.announced({"life": 2, "published.a": 6})  # its first six came before we were connected again
+    ledger.arrived("a", 6)
+    ledger.announced({"life": 2, "published.a": 7})
+    for _ in range(6):
+        ledger.refuse("late")
+    ledger.close()
+    counters = ledger.counters({})
+    assert counters == {"unannounced": 2, "unused.late": 6, "unused.lost-on-bus": 6}
+    assert 3 + 7 + counters["unannounced"] == total(ledger, "unused."), "what was published is all accounted for"
+
+
+def test_a_new_life_seen_by_its_frames_first_is_not_begun_twice() -> None:
+    ledger = Ledger()
+    ledger.announced({"life": 1, "published.a": 1})
+    ledger.arrived("a", 0)
+    ledger.arrived("a", 0)  # counts from 0 again
+    ledger.arrived("a", 1)
+    ledger.announced({"life": 2, "published.a": 2})
+    for _ in range(3):
+        ledger.refuse("late")
+    ledger.close()
+    assert ledger.counters({}) == {"unused.late": 3}
+
+
 def test_a_planted_miscount_is_noticed() -> None:
     ledger = Ledger()
     for sequence in (0, 1, 2):

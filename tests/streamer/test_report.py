@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.errors import ProcessError
-from streamer.report import Tally, build_report, frames_account, require_closed, summary, write_report
+from streamer.report import Tally, add_beat, build_report, frames_account, require_closed, summary, write_report
 from streamer.types import F32, Health, MeshFrame
 
 CAMERAS = ("cam_0", "cam_1")
@@ -71,10 +71,21 @@ def test_account_closes_over_restarts(lives: list[tuple[int, int, int]], lost: i
         published = join + used + 1 + late + superseded
         beats.append(beat("infer", 10 * k + 1, counters))
         first = False
-    frames = frames_account([beat("node", 99, {"published.cam_0": published})], beats)
+    kept: list[Health] = []
+    for each in beats:
+        add_beat(kept, each)
+    frames = frames_account([beat("node", 99, {"published.cam_0": published})], kept)
     require_closed(frames)
     assert frames["unused"].get("lost-at-restart", 0) == lost * (len(lives) - 1)
     assert frames["used"] == sum(used + 1 for used, _, _ in lives)
+
+
+def test_lives_are_told_apart_though_the_second_did_more_and_the_clock_went_back() -> None:
+    lives: list[Health] = []
+    for second, life, published in ((9, 1, 5), (10, 1, 7), (3, 2, 8), (4, 2, 20)):
+        add_beat(lives, beat("node", second, {"life": life, "published.cam_0": published}))
+    assert [life.counters["published.cam_0"] for life in lives] == [7, 20]
+    assert frames_account(lives, [])["published"] == 27
 
 
 def test_planted_mismatch_is_caught() -> None:

@@ -1,0 +1,255 @@
+"""`mien live` with simulated cameras as its users run it, and what can be seen of it from outside."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from streamer.config import BusConfig
+from streamer.control import ask
+from streamer.live import free_ports
+from streamer.report import add_beat, frames_account
+from streamer.takes.verify import verify_take
+from streamer.types import Health
+
+ROOT = Path(__file__).resolve().parents[2]
+SMALL: Mapping[str, object] = {
+    "rig.fps": 10,
+    "rig.simulated.cameras": 4,
+    "rig.simulated.width": 320,
+    "rig.simulated.height": 240,
+    "sync.deadline_ms": 1000,
+    "inference.threads": 1,
+    "record.min_free_gb": 0.005,
+    "record.roll_s": 5,
+}
+PORTS = ("node_port", "infer_port", "record_port", "demo_port", "serve_port", "control_port")
+
+# Listens as any consumer would, in a process of its own: also in another network, and never held up by the test.
+WATCHER = """
+import json, sys, time
+from streamer.transport import Subscriber
+from streamer.types import Health, MeshFrame
+with Subscriber(sys.argv[2:], ["mesh", "health"], keys_dir=sys.argv[1]) as subscriber:
+    while True:
+        received = subscriber.receive(0.2)
+        if received is None:
+            continue
+        now, message = time.monotonic(), received[1]
+        if isinstance(message, MeshFrame):
+            row = ["mesh", now, message.frame_id, len(message.views)]
+        else:
+            row = ["health", now, message.process, message.time_ns, message.state, dict(message.counters)]
+        print(json.dumps(row), flush=True)
+"""
+
+
+class Fault(AssertionError):
+    """The house did not do what it should."""
+
+
+class House:
+    """A running `mien live`.
+
+    Args:
+        folder: for takes, logs and configuration.
+        settings: further `--set`.
+        arguments: further arguments of `mien live`.
+        environment: further variables.
+        within: put before every command, `ip netns exec NAME` for instance.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        settings: Mapping[str, object] | None = None,
+        *,
+        arguments: Sequence[str] = ("--no-view", "--record"),
+        environment: Mapping[str, str] | None = None,
+        within: Sequence[str] = (),
+    ) -> None:
+        self.folder, self._within = folder, list(within)
+        ports = free_ports(len(PORTS) + 3)
+        self.ports = dict(zip(PORTS, ports, strict=False))
+        self.http = ports[-1]
+        chosen = {f"bus.{name}": port for name, port in self.ports.items()}
+        chosen |= {"serve.tcp_port": ports[-2], "serve.websocket_port": ports[-3], "live.http_port": self.http}
+        chosen |= {"record.directory": folder / "takes", "live.logs": folder / "logs", **SMALL, **(settings or {})}
+        self.settings = chosen
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "empty.toml").write_text("schema = 1\n")
+        words = [word for key, value in chosen.items() for word in ("--set", f"{key}={_toml(value)}")]
+        self.command = [sys.executable, "-m", "mien", "live", "--no-screen", "--json", *arguments]
+        self.command += ["--config", str(folder / "empty.toml"), *words]
+        self.environment = {**os.environ, **(environment or {})}
+        self.meshes: list[tuple[float, int, int]] = []
+        """Arrival on the monotonic clock, frame id, views."""
+        self.lives: dict[str, list[Health]] = {}
+        self._process: subprocess.Popen[str] | None = None
+        self._watcher: subprocess.Popen[str] | None = None
+        self._reader: threading.Thread | None = None
+
+    def __enter__(self) -> Self:
+        self._process = subprocess.Popen(
+            [*self._within, *self.command], cwd=ROOT, env=self.environment, text=True,
+            stdout=subprocess.PIPE, stderr=(self.folder / "live.err").open("w"),
+        )  # fmt: skip
+        endpoints = [str(self.settings.get("bus.infer_seen", f"tcp://127.0.0.1:{self.ports['infer_port']}"))]
+        endpoints += self.settings.get("bus.nodes") or [f"tcp://127.0.0.1:{self.ports['node_port']}"]  # type: ignore[operator]
+        endpoints += [f"tcp://127.0.0.1:{self.ports[name]}" for name in ("record_port", "demo_port")]
+        command = [sys.executable, "-c", WATCHER, str(self.settings.get("bus.keys_dir", "")), *endpoints]
+        self._watcher = subprocess.Popen([*self._within, *command], cwd=ROOT, text=True, stdout=subprocess.PIPE)
+        self._reader = threading.Thread(target=self._read, args=(self._watcher,), daemon=True)
+        self._reader.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for process in (self._process, self._watcher):
+            if process is not None:
+                process.kill()
+                process.wait()
+                if process.stdout is not None:
+                    process.stdout.close()
+        if self._reader is not None:
+            self._reader.join()
+
+    def _read(self, watcher: "subprocess.Popen[str]") -> None:
+        assert watcher.stdout is not None
+        for line in watcher.stdout:
+            kind, now, *rest = json.loads(line)
+            if kind == "mesh":
+                self.meshes.append((now, rest[0], rest[1]))
+            else:
+                process, time_ns, state, counters = rest
+                lives = self.lives.setdefault(process, [])
+                add_beat(lives, Health(process, time_ns, state, counters))
+
+    def wait(self, what: str, condition: Callable[[], object], seconds: float = 60.0) -> float:
+        """Wait until something is so, and return how long that took, s."""
+        begin = time.monotonic()
+        while not condition():
+            if self._process is not None and self._process.poll() is not None:
+                raise Fault(f"mien live ended before {what}: {(self.folder / 'live.err').read_text()}")
+            if time.monotonic() - begin > seconds:
+                raise Fault(f"waited {seconds:g} s for {what}; {self.state(patient=False).get('events', [])[-8:]}")
+            threading.Event().wait(0.05)
+        return time.monotonic() - begin
+
+    def wait_ready(self) -> None:
+        self.wait("all processes are ready", lambda: self.state().get("ready"), 120.0)
+        self.wait("meshes", lambda: len(self.meshes) > 5)
+
+    def state(self, *, patient: bool = True) -> dict[str, Any]:
+        """What `/state` says; empty while nobody answers."""
+        address = f"http://127.0.0.1:{self.http}/state"
+        try:
+            if self._within:
+                fetch = f"import urllib.request as u; print(u.urlopen({address!r}, timeout=5).read().decode())"
+                words = [*self._within, sys.executable, "-c", fetch]
+                return dict(json.loads(subprocess.run(words, capture_output=True, text=True, check=True).stdout))
+            with urllib.request.urlopen(address, timeout=10 if patient else 1) as answer:
+                return dict(json.load(answer))
+        except (urllib.error.URLError, ConnectionError, TimeoutError, subprocess.CalledProcessError):
+            return {}
+
+    def process(self, name: str) -> dict[str, Any]:
+        return next((each for each in self.state().get("processes", []) if each["name"] == name), {})
+
+    def pids(self) -> dict[str, int]:
+        return {each["name"]: each["pid"] for each in self.state()["processes"] if each["pid"]}
+
+    def alarms(self) -> list[str]:
+        return [f"{each['what']}: {each['cause']}" for each in self.state().get("alarms", [])]
+
+    def take(self, command: str, **arguments: object) -> dict[str, Any]:
+        """Send a command to the recorder."""
+        bus = BusConfig(control_port=self.ports["control_port"])
+        return ask(f"tcp://{bus.host}:{bus.control_port}", command, arguments, timeout_s=20)
+
+    def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> float:
+        """Signal a process and return when, on the monotonic clock."""
+        os.kill(self.pids()[name], number)
+        return time.monotonic()
+
+    def back_s(self, since_s: float, seconds: float = 60.0) -> float:
+        """Return how long after a moment the stream of meshes ran again: three in a row within a second."""
+
+        def first() -> float | None:
+            times = [now for now, _, _ in list(self.meshes) if now > since_s]
+            runs = zip(times, times[2:], strict=False)
+            return next((begin for begin, end in runs if end - begin < 1.0), None)
+
+        self.wait("meshes again", lambda: first() is not None, seconds)
+        begin = first()
+        assert begin is not None
+        return begin - since_s
+
+    def longest_gap_s(self, since_s: float, until_s: float) -> float:
+        """Return the longest silence of the mesh stream between two moments."""
+        times = [since_s, *(now for now, _, _ in list(self.meshes) if since_s < now < until_s), until_s]
+        return max(b - a for a, b in pairwise(times))
+
+    def end(self) -> dict[str, Any]:
+        """Stop as an operator would, and return what `mien live` printed."""
+        assert self._process is not None
+        assert self._process.stdout is not None
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            answer = self._process.communicate(timeout=90)[0]
+        except subprocess.TimeoutExpired as error:
+            raise Fault("mien live did not end within 90 s of SIGTERM") from error
+        if self._process.returncode:
+            raise Fault(f"mien live ended with {self._process.returncode}: {(self.folder / 'live.err').read_text()}")
+        return dict(json.loads(answer))
+
+    def account(self) -> dict[str, Any]:
+        """Where every published frame went, by the heartbeats that were heard."""
+        return frames_account(self.lives.get("node", []), self.lives.get("infer", []))
+
+    def takes(self) -> list[Path]:
+        return sorted(path.parent for path in (self.folder / "takes").rglob("take.json"))
+
+    def damaged(self) -> list[str]:
+        """Takes that `mien verify` would not pass."""
+        checked = [(path, verify_take(path)) for path in self.takes()]
+        return [f"{path.name}: {found.as_json()}" for path, found in checked if not found.ok]
+
+    def left_behind(self) -> list[str]:
+        """Processes of this house that are still there, and shared memory of processes that are not."""
+        mark = str(self.folder / "takes")
+        found = []
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                words = path.read_bytes().decode("utf-8", "replace").split("\0")
+                config = words[words.index("--config") + 1] if "--config" in words else ""
+                mine = mark in " ".join(words) or (config and mark in _text(Path(config)))
+                if mine and path.parent.joinpath("stat").read_text().rsplit(")", 1)[1].split()[0] != "Z":
+                    found.append(" ".join(words[:5]))
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+        return found
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, list):
+        return "[" + ", ".join(f"'{item}'" for item in value) + "]"
+    return str(value).lower() if isinstance(value, bool) else str(value)
