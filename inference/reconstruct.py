@@ -11,7 +11,7 @@ from inference.engines import Graph, Precision, open_engine
 from inference.expressions import ExpressionSolver, unpack_basis
 from inference.model_store import ModelFiles
 from inference.pictures import PictureMaker
-from inference.precision import decision_file, harmless, keep_decision, kept_decision, lowest, plan_folder
+from inference.precision import HARMLESS, decision_file, keep_decision, kept_decision
 from inference.schedule import ITEM, PICTURES, RESULT, WHEN, Access, Stage, run_in_order
 from streamer.errors import EngineError, ModelError
 from streamer.types import F32, U8, Calibration, Camera, FrameSet, MeshFrame
