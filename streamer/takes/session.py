@@ -15,7 +15,7 @@ from streamer.errors import ConfigError, MienError, TakeError
 from streamer.processes import Vitals
 from streamer.takes.anchors import anchor_for, label_of, rate_of
 from streamer.takes.intake import PreRoll
-from streamer.takes.layout import About, check_name, new_take_path, numbered_path, take_number
+from streamer.takes.layout import TAKE_JSON, About, check_name, new_take_path, numbered_path, take_number
 from streamer.takes.recording import Plan, Recording
 from streamer.takes.space import check_place, free_bytes
 from streamer.types import Calibration, Topology
@@ -114,12 +114,14 @@ class Session:
                 self._current, self.failure, self.alarm = None, error, str(error)
 
     def check(self) -> None:
-        """End the take if its disk failed or is nearly full; call it about once a second."""
+        """End the take if its disk failed, is gone or nearly full; call it about once a second."""
         current = self._current
         if current is None:
             return
         if current.broken:
             self._finish("")
+        elif self.opened and not (current.plan.path / TAKE_JSON).exists():
+            self._finish(f"its folder is gone: {current.plan.path}")
         elif free_bytes(current.plan.path) < self._record.min_free_gb * 1e9:
             self._finish(f"less than record.min_free_gb = {self._record.min_free_gb:g} GB free")
 

@@ -7,10 +7,13 @@ from streamer.errors import TakeError
 
 
 def free_bytes(path: Path) -> int:
-    """Return the free space where a path is or will be, bytes."""
-    while not path.exists():
-        path = path.parent
-    return shutil.disk_usage(path).free
+    """Return the free space where a path is or will be, bytes; 0 on a disk that does not answer."""
+    try:
+        while not path.exists():
+            path = path.parent
+        return shutil.disk_usage(path).free
+    except OSError:
+        return 0
 
 
 def check_place(path: Path, least: float) -> None:

@@ -8,11 +8,11 @@ frame id, time), then a JSON object {channel id: topic}, then a tail of 24 bytes
 
 import json
 import struct
-import zlib
 from array import array
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from isal.isal_zlib import crc32
 from numpy.typing import NDArray
 
 from streamer.takes.framing import Keys
@@ -84,19 +84,20 @@ def read_table(record: bytes, number: int) -> Mapping[str, Entries]:
         ValueError: it is damaged.
     """
     data = memoryview(record)[ATTACHMENT.size : -4]
-    if zlib.crc32(memoryview(record)[9:-4]) != struct.unpack("<I", record[-4:])[0]:
+    if crc32(memoryview(record)[9:-4]) != struct.unpack("<I", record[-4:])[0]:
         raise ValueError("the checksum of its table does not match")
     count, length, _ = TAIL.unpack(data[-TAIL.size :])
     rows = np.frombuffer(data, "<i8", count * COLUMNS).reshape(count, COLUMNS)
     topics = json.loads(bytes(data[count * COLUMNS * 8 : count * COLUMNS * 8 + length]))
-    channels, entries = rows[:, 0], np.empty(count, ENTRY)
-    order = np.argsort(channels, kind="stable")
+    order = np.argsort(rows[:, 0].astype(np.uint16), kind="stable")  # MCAP's channel ids; sixteen bits sort in one pass
+    rows, entries = rows[order], np.empty(count, ENTRY)
+    channels = np.ascontiguousarray(rows[:, 0])
     entries["file"] = number
     for column, name in enumerate(("log_time", "offset", "size", "frame_id", "time"), 1):
-        entries[name] = rows[order, column]
+        entries[name] = rows[:, column]
     found: dict[str, Entries] = {}
     for channel, topic in topics.items():
-        first, last = np.searchsorted(channels[order], (int(channel), int(channel) + 1))
+        first, last = np.searchsorted(channels, (int(channel), int(channel) + 1))
         if last > first:
             found[str(topic)] = entries[first:last]
     return found

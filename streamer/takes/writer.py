@@ -14,6 +14,7 @@ from typing import Self
 from streamer.calibration import calibration_to_text
 from streamer.channels import CHANNELS
 from streamer.config import RecordConfig, SyncConfig
+from streamer.config_text import without_secrets
 from streamer.errors import TakeError
 from streamer.takes.accounted import AccountedFiles
 from streamer.takes.chronicle import Chronicle, Loss, Name, name_of
@@ -86,7 +87,7 @@ class TakeWriter:
         """
         self.path, sync, about = path, sync or SyncConfig(), about or About()
         check_name("recorder name", name)
-        texts = {CALIBRATION: calibration_to_text(calibration).encode(), CONFIG: config_text.encode()}
+        texts = {CALIBRATION: calibration_to_text(calibration).encode(), CONFIG: without_secrets(config_text).encode()}
         self._info = TakeInfo(
             show=check_name("show", show),
             slate=check_name("slate", slate),

@@ -1,6 +1,7 @@
 """Takes by command: pre-roll, markers, names, a disk that fails while live goes on; over the bus and by OSC."""
 
 import json
+import shutil
 import socket
 import threading
 import time
@@ -29,6 +30,7 @@ from streamer.takes.osc import OscServer
 from streamer.takes.recorder import run_armed
 from streamer.takes.recover import recover_take
 from streamer.takes.session import Session
+from streamer.takes.space import free_bytes
 from streamer.takes.verify import verify_take
 from streamer.transport import Publisher, endpoint_for
 from tests.streamer.take_makers import PERIOD_NS, START_NS, calibration, frame, mesh, topology
@@ -190,6 +192,32 @@ def test_too_little_space_ends_a_take_with_an_alarm(tmp_path: Path, monkeypatch:
     recorder.close()
     assert "less than record.min_free_gb = 1 GB free; the take is closed and whole" in recorder.alarm
     assert "min_free_gb" in read_info(recorder.closed[0]).stopped
+
+
+def test_a_folder_that_vanishes_is_an_alarm_and_the_next_take_is_as_any_other(tmp_path: Path) -> None:
+    clock = Clock()
+    recorder = session(tmp_path, clock)
+    greet(recorder)
+    path = Path(recorder.command("start", {})["take"])
+    play(recorder, clock, range(40))
+    shutil.rmtree(path)
+    recorder.check()
+    until(lambda: bool(recorder.alarm), "the alarm")
+    status = recorder.command("status", {})
+    assert status["state"] == "armed" and "No such file or directory" in status["alarm"], status["alarm"]
+    assert recorder.vitals().state == "degraded"
+    path = Path(recorder.command("start", {})["take"])
+    play(recorder, clock, range(40, 50))
+    recorder.close()
+    assert verify_take(path).ok
+
+
+def test_a_disk_that_does_not_answer_counts_as_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("streamer.takes.space.shutil.disk_usage", broken)
+    assert free_bytes(tmp_path / "x" / "y") == 0
 
 
 def test_a_folder_that_cannot_be_made_is_an_alarm(tmp_path: Path) -> None:
