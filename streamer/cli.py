@@ -22,6 +22,7 @@ def add_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]", comm
         verbs: where verbs are added.
         common: parent parser with --config, --set and --json.
     """
+    from streamer.key_cli import add_key_verbs
     from streamer.take_cli import add_take_verbs
 
     add = partial(add_verb, common=common)
@@ -33,6 +34,7 @@ def add_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]", comm
     record.add_argument("--armed", action="store_true", help="wait for commands (mien take start), until Ctrl-C")
     record.add_argument("--start", action="store_true", help="with --armed: begin the first take at once")
     add_take_verbs(verbs, common, _say)
+    add_key_verbs(verbs, common, _say)
 
     replay = add(
         verbs, "replay", _replay, "publish a take on the bus, as a node would", "mien replay takes/demo/slate_T001"

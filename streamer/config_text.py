@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,6 +23,14 @@ def to_toml(sections: Mapping[str, Any]) -> str:
     for name, section in sections.items():
         _table(name, section, lines)
     return "\n".join(lines) + "\n"
+
+
+_LOGIN = re.compile(r"(?<=://)[^/\s\"']*@")
+
+
+def without_secrets(text: str) -> str:
+    """Return a text without the user and password that an address in it may hold (`rtsp://user:password@host`)."""
+    return _LOGIN.sub("***@", text)
 
 
 def _table(name: str, section: Any, lines: list[str]) -> None:

@@ -5,11 +5,13 @@
     client.key_secret   pair of the subscribing processes; on subscribing hosts
     clients/*.key       public keys that may subscribe; on publishing hosts
 
-`create_keys` makes a folder that holds all of them, which is right for one machine; for more, copy to each host what it
-needs. Secrets that other users can read are refused.
+`create_keys` makes a folder that holds all of them, which is right for one machine; for more, `add_client` makes a pair
+for each further host: copy to it what it needs. Secrets that other users can read are refused.
 """
 
 import os
+import re
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +20,8 @@ import zmq.auth
 from zmq.auth.thread import ThreadAuthenticator
 
 from streamer.errors import TransportError
+
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,124 @@ def create_keys(folder: Path) -> None:
     finally:
         os.umask(before)
     os.replace(public, folder / "clients" / "client.key")
+
+
+def add_client(folder: Path, name: str) -> Path:
+    """Make a pair for a further subscribing host, which may subscribe from the next start of the publishers on.
+
+    Args:
+        folder: the rig's keys.
+        name: of the host: letters, digits, `-` and `_`.
+
+    Returns:
+        The folder to copy to that host as its `bus.keys_dir`.
+
+    Raises:
+        TransportError: the folder holds no keys of a rig, the name is taken or cannot be a file name.
+    """
+    if not (folder / "server.key_secret").is_file():
+        raise TransportError(f"{folder} holds no keys of a rig; run: mien keys make {folder}")
+    if not _NAME.fullmatch(name):
+        raise TransportError(f"{name!r}: the name of a host has letters, digits, - and _")
+    if (folder / "clients" / f"{name}.key").exists():
+        raise TransportError(f"{folder} has a client {name!r} already; rotate, or choose another name")
+    _make_clients(folder, [name])
+    return _parcel(folder, name)
+
+
+def rotate_keys(folder: Path, now_s: float) -> Path:
+    """Replace every key of a rig by a new one; what runs goes on with the old ones until it is started again.
+
+    Args:
+        folder: the rig's keys.
+        now_s: CLOCK_REALTIME, s: names the folder of the old ones.
+
+    Returns:
+        Where the old ones are now; remove it when nobody needs them.
+
+    Raises:
+        TransportError: the folder holds no keys of a rig.
+    """
+    if not (folder / "server.key_secret").is_file():
+        raise TransportError(f"{folder} holds no keys of a rig; run: mien keys make {folder}")
+    names = sorted(path.stem for path in (folder / "clients").glob("*.key"))
+    retired = folder / "retired" / time.strftime("%Y%m%d-%H%M%S", time.gmtime(now_s))
+    if retired.exists():
+        raise TransportError(f"{folder} was rotated in this very second; wait for one")
+    retired.mkdir(parents=True, mode=0o700)
+    for part in ("server.key_secret", "server.key", "client.key_secret", "clients", "hosts"):
+        if (folder / part).exists():
+            os.replace(folder / part, retired / part)
+    create_keys(folder)
+    _make_clients(folder, [name for name in names if name != "client"])
+    for name in names:
+        if name != "client":
+            _parcel(folder, name)
+    return retired
+
+
+@dataclass(frozen=True, slots=True)
+class KeyFile:
+    """One key, without its secret."""
+
+    name: str
+    """Of its file."""
+    public: str
+    """Public half, Z85."""
+    role: str
+    """`server` (publishes), `client` (subscribes), `admitted` (may subscribe)."""
+    age_days: float
+    """Since it was made."""
+    trouble: str = ""
+    """What is wrong with it, empty if nothing is."""
+
+
+def list_keys(folder: Path, now_s: float) -> list[KeyFile]:
+    """Return the keys of a folder; secrets are neither returned nor told.
+
+    Args:
+        folder: the rig's keys.
+        now_s: CLOCK_REALTIME, s.
+
+    Raises:
+        TransportError: there is no such folder, or no key in it.
+    """
+    paths = [*sorted(folder.glob("*.key_secret")), *sorted((folder / "clients").glob("*.key"))]
+    if not paths:
+        raise TransportError(f"{folder} holds no keys; run: mien keys make {folder}")
+    found = []
+    for path in paths:
+        role = "admitted" if path.suffix == ".key" else "server" if path.stem == "server" else "client"
+        trouble, public = "", ""
+        try:
+            public = (_load(path)[0] if role == "admitted" else _pair(path).public).decode()
+        except TransportError as error:
+            trouble = str(error)
+        age_days = max(0.0, now_s - path.stat().st_mtime) / 86_400
+        found.append(KeyFile(path.name, public, role, round(age_days, 2), trouble))
+    return found
+
+
+def _make_clients(folder: Path, names: list[str]) -> None:
+    """Make pairs; the public halves go to `clients`, the secret ones to `hosts/<name>`."""
+    before = os.umask(0o077)
+    try:
+        for name in names:
+            place = folder / "hosts" / name
+            place.mkdir(parents=True)
+            public, secret = zmq.auth.create_certificates(place, "client")
+            (folder / "clients" / f"{name}.key").write_bytes(Path(public).read_bytes())
+            os.remove(public)
+            os.chmod(secret, 0o600)
+    finally:
+        os.umask(before)
+
+
+def _parcel(folder: Path, name: str) -> Path:
+    """Put what a subscribing host needs together: its pair and the server's public key."""
+    place = folder / "hosts" / name
+    (place / "server.key").write_bytes((folder / "server.key").read_bytes())
+    return place
 
 
 def load_server(folder: Path) -> tuple[KeyPair, Path]:

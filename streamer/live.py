@@ -111,11 +111,13 @@ def plan(
     if record is not None:
         later = ("record", *config, *(word for word in record if word != "--start"))
         words = ("record", *config, *record)
-        specs.append(ProcessSpec("record", words, later=later, stop_timeout_s=60.0, silence_s=silence_s))
+        specs.append(ProcessSpec("record", words, later=later, endless=True, stop_timeout_s=60.0, silence_s=silence_s))
     if serve:
-        specs.append(ProcessSpec("serve", ("serve", *config), silence_s=silence_s))
+        specs.append(ProcessSpec("serve", ("serve", *config), endless=True, silence_s=silence_s))
     if not bus.infer:
-        specs.append(ProcessSpec("infer", ("infer", *config), start_timeout_s=BOOT_S, silence_s=silence_s))
+        specs.append(
+            ProcessSpec("infer", ("infer", *config), endless=True, start_timeout_s=BOOT_S, silence_s=silence_s)
+        )
     if not bus.nodes:
         sinks = tuple(spec.name for spec in specs)
         words = ("node", *config, *node)

@@ -20,6 +20,8 @@ class ProcessSpec:
     """Added to the niceness of the supervisor: larger gives way to the others."""
     beats: bool = True
     """Whether it publishes Health: it is ready at its first beat at work; otherwise as soon as it runs."""
+    endless: bool = False
+    """Its work is never done: an end that nobody asked for counts as a failure, also with exit code 0."""
     start_timeout_s: float = 60.0
     """Longest time from start to ready, s."""
     stop_timeout_s: float = 15.0

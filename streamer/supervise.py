@@ -293,11 +293,12 @@ class Supervisor:
         if child.asked:
             child.process, child.ready = None, False
             return
-        if code == 0:
+        if code == 0 and not child.spec.endless:
             child.done = True
             self._tell(child, "ended", "its work is done")
             return
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        how = how if code else "ended though nobody here asked it to"
         how = child.why if child.kill_at_s is not None else how
         words = f"{child.spec.name} {how}: {last_words(child.log)} (log: {child.log})"
         if not child.ready_s:

@@ -223,6 +223,13 @@ def test_restart_on_demand_is_no_failure(tmp_path: Path) -> None:
         assert supervisor.restarts == {"view": 0} and not alive(pids(first)[0])
 
 
+def test_work_that_is_never_done_is_started_again(tmp_path: Path) -> None:
+    specs = [spec("infer", "once", tmp_path / "pids{again}", later=("wait", str(tmp_path / "pids_2")), endless=True)]
+    with Supervisor(specs, logs=tmp_path, command=COMMAND, policy=QUICK) as supervisor:
+        until(polled(supervisor, lambda: len(pids(tmp_path / "pids_2")) == 1), "the second life")
+        assert supervisor.restarts == {"infer": 1} and supervisor.done == frozenset()
+
+
 def test_a_run_that_persists_never_gives_up() -> None:
     policy = RestartPolicy(most=None)
     assert policy.delay_s([float(k) for k in range(200)], 200.0) == policy.longest_s
