@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -32,6 +33,9 @@ USED = {
     "report": " 1",
 }
 """What follows the action in its example."""
+FAILED, BAD_INPUT, TRY_AGAIN = 1, 65, 75
+"""Exit codes for farms: gave up; bad input, do not try again (EX_DATAERR); stopped, paused or cancelled with a
+checkpoint, or held by another worker: try again later (EX_TEMPFAIL). A killed worker has 137 from the system."""
 Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
@@ -63,7 +67,11 @@ def add_fit(verbs: Verbs, common: argparse.ArgumentParser) -> None:
     action("resume", _ask, "go on with a paused job").set_defaults(wish="queued")
     action("retry", _ask, "try a failed or cancelled job again, from its last checkpoint").set_defaults(wish="queued")
     work = action("work", _work, "work on the queue until stopped", job=False)
-    work.add_argument("--once", action="store_true", help="end when the queue is empty; 1 if a job failed meanwhile")
+    amount = work.add_mutually_exclusive_group()
+    amount.add_argument("--once", action="store_true", help="end when the queue is empty; 1 if a job failed meanwhile")
+    amount.add_argument(
+        "--job", type=int, metavar="JOB", help="this job alone, for render farms: 0 done, 65 bad input, 75 try again"
+    )
     work.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ... (default: a GPU if there is one)")
     render = action("render", _render, "pictures of a fitted take from other viewpoints")
     what = render.add_mutually_exclusive_group()
@@ -200,6 +208,7 @@ def _device(name: str) -> Any:
 
 
 def _work(args: argparse.Namespace) -> int:
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch: threads that wait leave the cores to the others
     import torch
 
     from renderer.fitter.worker import Worker
@@ -207,26 +216,38 @@ def _work(args: argparse.Namespace) -> int:
 
     fitter = args.load().fitter
     torch.set_num_threads(fitter.threads or torch.get_num_threads())
-    failed: set[int] = set()
 
     def say(job: "Job", text: str) -> None:
         print(f"job {job.id}: {text}", file=sys.stderr, flush=True)
 
     with Stop() as stop, _store(args) as store:
         before = {job.id for job in store.jobs() if job.state == "failed"}
-        worker = Worker(
-            Path(fitter.queue),
-            Path(fitter.runs),
-            stop,
-            device=_device(args.device),
-            checkpoint_every_s=fitter.checkpoint_every_s,
-            say=say,
-        )
-        ended = worker.work(once=args.once)
+        options: dict[str, Any] = {"checkpoint_every_s": fitter.checkpoint_every_s, "say": say}
+        paths = (Path(fitter.queue), Path(fitter.runs))
+        if fitter.cluster == "ray" and args.job is None:
+            from renderer.fitter.cluster import Driver
+
+            ended = Driver(*paths, stop, address=fitter.ray_address, threads=fitter.threads, **options).work(
+                once=args.once
+            )
+        else:
+            worker = Worker(*paths, stop, device=_device(args.device), **options)
+            if args.job is not None:
+                return _told_to_farm(args, worker.work_on(args.job))
+            ended = worker.work(once=args.once)
         failed = {job.id for job in store.jobs() if job.state == "failed"} - before
     if args.json:
         print(json.dumps({"ended": ended, "failed": sorted(failed)}))
     return 1 if failed else 0
+
+
+def _told_to_farm(args: argparse.Namespace, job: "Job") -> int:
+    """Return the exit code of `mien fit work --job`; those of sysexits.h, which farm software can be told about."""
+    if args.json:
+        print(json.dumps({"job": job.id, "state": job.state, "message": job.message}))
+    if job.state == "failed":
+        return FAILED if set(job.tries) - {"input"} else BAD_INPUT
+    return 0 if job.state == "done" else TRY_AGAIN
 
 
 def _render(args: argparse.Namespace) -> int:

@@ -269,7 +269,7 @@ def _meshes(take: Take, step_of: Mapping[int, int], channel: str) -> tuple[dict[
     for step, mesh in found.items():
         if not (np.isfinite(mesh.vertices).all() and np.isfinite(mesh.world_from_head).all()):
             raise TakeError(
-                f"{take.path}: the mesh of frame {step} is not finite; leave it out with --frames, or fit with --no-prior"
+                f"{take.path}: the mesh of frame {step} is not finite; leave it out (--frames) or add --no-prior"
             )
     names = {mesh.topology_id for mesh in found.values()}
     if len(names) > 1:

@@ -184,6 +184,26 @@ class Worker:
         """Return the folder of a job's run."""
         return run_folder(self._runs, number)
 
+    def work_on(self, number: int, poll_s: float = 2.0) -> Job:
+        """Work on one job until it ends, is paused, or this worker is stopped; for farms that place jobs themselves.
+
+        Returns:
+            The job as it is then.
+
+        Raises:
+            FitError: there is no such job.
+        """
+        with Store(self._queue) as store:
+            while True:
+                store.give_back(dead_owners(store.held()), time.time())
+                job = store.lease(self.owner, time.time(), self._lease_s, number)
+                if job is not None:
+                    self.do(store, job)
+                waiting = store.get(number)
+                if self._stop.is_set() or waiting.state not in ("queued", "retry-wait"):
+                    return waiting
+                self._stop.wait(min(max(waiting.not_before_s - time.time(), 0.05), poll_s))
+
     def work(self, *, once: bool, poll_s: float = 2.0) -> int:
         """Work until stopped, or with `once` until nothing is queued and nothing waits to be tried again.
 
@@ -216,7 +236,10 @@ class Worker:
         try:
             task = task_of(job, gpu_memory_gb(self._device))
             samples = task.preset.samples
-            with _Beat(self._queue, job, self._lease_s, self._stop, self._beat_s) as beat, _folder_lock(self.folder(job.id)):
+            with (
+                _Beat(self._queue, job, self._lease_s, self._stop, self._beat_s) as beat,
+                _folder_lock(self.folder(job.id)),
+            ):
                 outcome = self._run(
                     task,
                     self.folder(job.id),
