@@ -1,28 +1,39 @@
 """What the viewer costs: 1280x720, one head, four camera pictures with the mesh over each, on OpenGL without a screen.
 
-    python benchmarks/viewer.py [--size 1280x720] [--cameras 4] [--frames 60] [--json]
+    python benchmarks/viewer.py [--size 1280x720] [--cameras 4] [--frames 60] [--live SECONDS] [--json]
 
-Two figures, because the tiles are drawn only when the mesh changes: screens with a new mesh and new pictures each, and
-screens between two meshes while the camera orbits. Both with smooth edges and without: the viewer gives them up by
-itself when drawing takes more than three quarters of the time. Decoding of the JPEG pictures, normals, figures and
-read-back are in them; the bus is not. The head has about 4,300 vertices, like the default topology.
+`screens`: what one screen takes, for each view and for what can be added to it. The tiles are drawn only when the mesh
+changes, so there are two figures: screens with a new mesh and new pictures each, and screens between two meshes while
+the camera orbits. Decoding of the JPEG pictures, normals, figures and read-back are in them; the bus is not. The head
+has about 4,300 vertices, like the default topology.
+
+`live`: the whole viewer process behind a bus on which another process publishes 30 sets and meshes a second: rate,
+publication of a mesh to the end of its drawing, and memory. With `--live 600`: ten minutes.
 """
 
 import argparse
 import json
+import multiprocessing
+import os
 import statistics
+import threading
 import time
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 
 from renderer.config import ViewConfig
+from renderer.viewer.app import ViewOptions, run_view
 from renderer.viewer.context import headless_context
-from renderer.viewer.governor import FAST, SMOOTH
+from renderer.viewer.controls import Look
 from renderer.viewer.presenter import Presenter
 from renderer.viewer.state import ViewState
+from streamer.config import BusConfig
 from streamer.geometry import look_at
 from streamer.pixels import encode_pixels
+from streamer.transport import Publisher
 from streamer.types import F32, Calibration, Camera, Frame, MeshFrame, Topology
 
 ROWS, COLUMNS = 65, 66
@@ -73,27 +84,44 @@ def spread(values_s: list[float]) -> dict[str, float]:
     return {"ms_p50": round(median * 1e3, 2), "ms_p95": round(high * 1e3, 2), "fps": round(1 / median, 1)}
 
 
-def measure(size: tuple[int, int], cameras: int, frames: int) -> dict[str, object]:
-    """Draw and time."""
-    context, state, head = headless_context(), ViewState("bus"), topology()
+def pictures_of(count: int) -> list[np.ndarray]:
+    """JPEG pictures of 640x480."""
     y, x = np.mgrid[:480, :640]
     noise = np.random.default_rng(0).normal(0, 4, (480, 640, 1))
     grey = np.clip(np.stack([x / 4, y / 3, 90 + 0 * x], -1) + noise, 0, 255).astype(np.uint8)
-    pictures = [encode_pixels(np.roll(grey, 40 * i, 1), "jpeg")[1] for i in range(cameras)]
-    state.apply(rig(max(cameras, 1)), 0)
-    state.apply(head, 0)
-    presenter = Presenter(context, ViewConfig(cameras=cameras), size)
-    result: dict[str, object] = {
-        "renderer": context.info["GL_RENDERER"],
-        "size": f"{size[0]}x{size[1]}",
-        "cameras": cameras,
-    }
-    for name, samples in (("smooth", SMOOTH), ("fast", FAST)):
-        presenter.scene.set_samples(samples)
-        result[name] = run(presenter, state, head, pictures, frames)
-    presenter.release()
+    return [encode_pixels(np.roll(grey, 40 * i, 1), "jpeg")[1] for i in range(count)]
+
+
+SCREENS: dict[str, Callable[[Look], Look]] = {
+    "free": lambda look: look,
+    "camera": lambda look: replace(look, view="camera"),
+    "wall": lambda look: replace(look, view="wall"),
+    "frusta": lambda look: replace(look, frusta="pictures"),
+    "onion": lambda look: replace(look, onion=True),
+    "edges": lambda look: replace(look, edges=True),
+    "uv": lambda look: replace(look, material="uv"),
+    "speed": lambda look: replace(look, material="speed"),
+    "views": lambda look: replace(look, material="views"),
+    "uncertainty": lambda look: replace(look, material="uncertainty"),
+}
+
+
+def measure(size: tuple[int, int], cameras: int, frames: int) -> dict[str, object]:
+    """Draw and time."""
+    context, head, pictures = headless_context(), topology(), pictures_of(cameras)
+    result: dict[str, object] = {"renderer": context.info["GL_RENDERER"], "size": f"{size[0]}x{size[1]}"}
+    result["cameras"] = cameras
+    screens = {}
+    for name, change in SCREENS.items():
+        state = ViewState("bus")
+        state.apply(rig(max(cameras, 1)), 0)
+        state.apply(head, 0)
+        presenter = Presenter(context, ViewConfig(cameras=cameras), size)
+        presenter.look = change(presenter.look)
+        screens[name] = run(presenter, state, head, pictures, frames if name == "free" else max(frames // 4, 5))
+        presenter.release()
     context.release()
-    return result
+    return result | {"screens": screens}
 
 
 def run(
@@ -116,16 +144,81 @@ def run(
     return {"new_mesh": spread(with_mesh) | {"cpu_ms": cpu_ms}, "same_mesh": spread(between)}
 
 
+def publish(ports: "multiprocessing.Queue[tuple[int, int]]", cameras: int, seconds: float) -> None:
+    """A node and an inference process in one, 30 sets a second."""
+    head, pictures, calibration = topology(), pictures_of(cameras), rig(max(cameras, 1))
+    pose = np.eye(4, dtype=np.float32)
+    with Publisher("tcp://127.0.0.1:0") as node, Publisher("tcp://127.0.0.1:0") as infer:
+        ports.put((int(node.endpoint.rsplit(":", 1)[1]), int(infer.endpoint.rsplit(":", 1)[1])))
+        started, number = time.monotonic(), 0
+        while time.monotonic() - started < seconds:
+            now = time.time_ns()
+            frame_id = now // PERIOD_NS
+            if number % 30 == 0:
+                node.send("calibration", calibration)
+                infer.send("topology", head)
+            for index, data in enumerate(pictures):
+                ids = (frame_id, frame_id, number, now, "host", now, now)
+                node.send("frame", Frame(f"cam_{index}", *ids, 640, 480, "jpeg", data))
+            shape = vertices(number / 5)
+            infer.send("mesh", MeshFrame(frame_id, now, time.time_ns(), head.id, shape, pose))
+            number += 1
+            time.sleep(max(started + number / 30 - time.monotonic(), 0.0))
+
+
+def rss_mb() -> float:
+    """Memory of this process, MB."""
+    fields = Path("/proc/self/statm").read_text("ascii").split()
+    return int(fields[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def live(size: tuple[int, int], cameras: int, seconds: float) -> dict[str, object]:
+    """Run the viewer behind a bus; it draws into a window's place without a window."""
+    context = multiprocessing.get_context("spawn")
+    ports: multiprocessing.Queue[tuple[int, int]] = context.Queue()
+    player = context.Process(target=publish, args=(ports, cameras, seconds + 20.0))
+    player.start()
+    node, infer = ports.get()
+    bus = BusConfig(node_port=node, infer_port=infer, record_port=node, demo_port=infer)
+    stop, memory = threading.Event(), []
+
+    def watch() -> None:
+        while not stop.wait(max(seconds / 60, 1.0)):
+            memory.append(rss_mb())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        view = ViewConfig(width=size[0], height=size[1], cameras=cameras)
+        report = run_view(view, bus, ViewOptions(seconds=seconds, window="hidden"), stop=stop)
+    finally:
+        stop.set()
+        watcher.join()
+        player.terminate()
+        player.join()
+    settled = memory[len(memory) // 10 :] or memory
+    slope = float(np.polyfit(np.arange(len(settled)), settled, 1)[0]) * len(settled) if len(settled) > 2 else 0.0
+    shown = {
+        "rss_first_mb": round(settled[0], 1),
+        "rss_last_mb": round(settled[-1], 1),
+        "rss_trend_mb": round(slope, 2),
+    }
+    return asdict(report) | shown
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", default="1280x720")
     parser.add_argument("--cameras", type=int, default=4)
     parser.add_argument("--frames", type=int, default=60)
+    parser.add_argument("--live", type=float, default=15.0, metavar="SECONDS", help="0: not at all")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     width, height = (int(part) for part in args.size.split("x"))
-    result = measure((width, height), args.cameras, args.frames)
+    result = measure((width, height), args.cameras, args.frames) if args.frames else {}
+    if args.live:
+        result["live"] = live((width, height), args.cameras, args.live)
     print(json.dumps(result) if args.json else json.dumps(result, indent=2))
 
 

@@ -20,16 +20,30 @@ def add_verbs(
         subparsers: of the main parser.
         common: parent with --config, --set and --json.
     """
+    from renderer.viewer.keys import help_lines
+
     text = "the live head, camera pictures with the mesh over them, and figures"
     view = subparsers.add_parser(
-        "view", parents=[common], help=text, description=text, epilog="Example: mien view --snapshot out.png"
+        "view",
+        parents=[common],
+        help=text,
+        description=text,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=f"Example: mien view --snapshot out.png\n"
+        f"         mien view --take DIR --against truth --press m m m --snapshot out.png\n\n"
+        f"Keys of the window; --press takes them too:\n{help_lines()}",
     )
     view.add_argument("--snapshot", type=Path, metavar="FILE.png", help="wait for a mesh, write the screen")
-    view.add_argument("--video", type=Path, metavar="FILE.mp4", help="write the screen from the first mesh on")
+    view.add_argument("--video", type=Path, metavar="FILE.mp4|.webp", help="write the screen from the first mesh on")
     view.add_argument("--web", action="store_true", help="serve the browser view on view.web_port, this machine only")
     view.add_argument("--headless", action="store_true", help="open no window even where there is a display")
     view.add_argument("--seconds", type=positive, metavar="N", help="stop after this long (--snapshot alone: 60)")
     view.add_argument("--take", type=Path, metavar="PATH", help="show a recorded take instead of the bus")
+    view.add_argument("--at", type=float, default=0.0, metavar="S", help="begin at this second of the take")
+    view.add_argument(
+        "--against", default="", metavar="WHAT", help="second layer: 'truth' or a layer of the take, or another take"
+    )
+    view.add_argument("--press", nargs="+", default=(), metavar="KEY", help="keys to begin with, e.g. --press m 2")
     view.add_argument("--size", type=SIZE, metavar="WxH", help="size of the picture, e.g. 1920x1080 (default: [view])")
     view.set_defaults(handler=_view)
     from renderer.fitter.cli import add_fit
@@ -38,7 +52,7 @@ def add_verbs(
 
 
 def _view(args: argparse.Namespace) -> int:
-    from renderer.viewer.app import run_view
+    from renderer.viewer.app import ViewOptions, run_view
     from streamer.processes import Stop
 
     settings = args.load()
@@ -53,13 +67,18 @@ def _view(args: argparse.Namespace) -> int:
         report = run_view(
             view,
             settings.bus,
+            ViewOptions(
+                seconds=seconds,
+                snapshot=args.snapshot,
+                video=args.video,
+                web=args.web,
+                window="off" if args.headless else "auto",
+                take=args.take,
+                at_s=args.at,
+                against=args.against,
+                keys=tuple(args.press),
+            ),
             stop=stop,
-            seconds=seconds,
-            snapshot=args.snapshot,
-            video=args.video,
-            web=args.web,
-            window="off" if args.headless else "auto",
-            take=args.take,
         )
     if args.json:
         print(json.dumps(dataclasses.asdict(report)))

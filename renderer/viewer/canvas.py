@@ -132,6 +132,14 @@ class Canvas:
         """Fill a circle."""
         self._stamp(_rounded(2 * radius + 1, 2 * radius + 1, radius + 1), x - radius, y - radius, colour, 1.0)
 
+    def fill(self, points: F64, colour: Colour) -> None:
+        """Fill a polygon (K, 2), px, with smooth edges."""
+        low = np.floor(points.min(0)).astype(int) - 1
+        high = np.ceil(points.max(0)).astype(int) + 2
+        mask = np.zeros((high[1] - low[1], high[0] - low[0]), np.uint8)
+        cv2.fillPoly(mask, [np.round((points - low) * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
+        self._stamp(mask, int(low[0]), int(low[1]), colour, 1.0)
+
     def curve(self, points: F64, rect: Rect, colour: Colour, thickness: int = 1, fill: float = 0.0) -> None:
         """Draw a smooth line through points, and shade what lies below it.
 

@@ -62,7 +62,7 @@ def _source(name: str) -> str:
 
 
 def build_program(
-    context: moderngl.Context, vertex: str, fragment: str = "", geometry: str = "", include: str = "", define: str = ""
+    context: moderngl.Context, vertex: str, fragment: str = "", geometry: str = "", include: str = "", defines: str = ""
 ) -> moderngl.Program:
     """Compile a program from the files in `shaders/`.
 
@@ -72,9 +72,10 @@ def build_program(
         fragment: file of the fragment stage; empty: the program only transforms vertices.
         geometry: file of the geometry stage, if there is one.
         include: file put before the fragment stage.
-        define: macro that all stages see.
+        defines: macros that all stages see, separated by blanks; GEOMETRY is there where there is such a stage.
     """
-    head = "#version 330 core\n" + (f"#define {define}\n" if define else "")
+    names = [*defines.split(), *(["GEOMETRY"] if geometry else [])]
+    head = "#version 330 core\n" + "".join(f"#define {name}\n" for name in names)
     return context.program(
         vertex_shader=head + _source(vertex),
         fragment_shader=head + (_source(include) if include else "") + _source(fragment) if fragment else None,

@@ -1,98 +1,24 @@
-"""Orbit camera and display options as values: a key or a drag makes a new one. Pure."""
+"""Display options as values: a key makes a new one. Pure."""
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, TypeVar
 
-import numpy as np
+from renderer.viewer.materials import MATERIALS, Material
+from renderer.viewer.orbit import OrbitCamera
 
-from streamer.types import F64
+Overlay = Literal["solid", "wire", "silhouette", "difference", "off"]
+View = Literal["free", "camera", "wall"]
+Frusta = Literal["pictures", "outlines", "none"]
+Choice = TypeVar("Choice", bound=str)
 
-Material = Literal["skin", "clay"]
-Overlay = Literal["solid", "wire", "off"]
-
-MATERIALS: tuple[Material, ...] = ("skin", "clay")
-OVERLAYS: tuple[Overlay, ...] = ("solid", "wire", "off")
-KEYS = (
-    "drag orbit · right-drag pan · wheel zoom · R reset · M material · O overlay · [ ] opacity · C cameras · T turn"
-    " · H figures · Space hold"
-)
-"""Help line of the window."""
-
-_PITCH_LIMIT = math.radians(85.0)
+OVERLAYS: tuple[Overlay, ...] = ("solid", "wire", "silhouette", "difference", "off")
+VIEWS: tuple[View, ...] = ("free", "camera", "wall")
+FRUSTA: tuple[Frusta, ...] = ("none", "outlines", "pictures")
 
 
-@dataclass(frozen=True, slots=True)
-class OrbitCamera:
-    """A camera on a sphere around a point, +Y up; at yaw 0 and pitch 0 it stands on +Z, in front of the face."""
-
-    target: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    """Point looked at, metres, world."""
-    yaw_rad: float = math.radians(24.0)
-    """Turn about +Y; positive moves the camera to world +X."""
-    pitch_rad: float = math.radians(6.0)
-    """Height angle; positive looks down."""
-    distance_m: float = 1.0
-    """From the target to the eye, metres."""
-    fov_y_rad: float = math.radians(24.0)
-    """Vertical field of view: a portrait lens."""
-
-    def orbit(self, dx: float, dy: float) -> "OrbitCamera":
-        """Turn by a drag of (dx, dy) in heights of the view; a height is half a turn, and the head follows the hand."""
-        pitch = min(max(self.pitch_rad + math.pi * dy, -_PITCH_LIMIT), _PITCH_LIMIT)
-        return replace(self, yaw_rad=math.remainder(self.yaw_rad - math.pi * dx, math.tau), pitch_rad=pitch)
-
-    def pan(self, dx: float, dy: float) -> "OrbitCamera":
-        """Move the target so that the point under the cursor follows a drag of (dx, dy), in heights of the view."""
-        eye_from_world = self.eye_from_world()
-        height = 2.0 * self.distance_m * math.tan(self.fov_y_rad / 2)
-        moved = np.asarray(self.target) - height * (dx * eye_from_world[0, :3] - dy * eye_from_world[1, :3])
-        return replace(self, target=(float(moved[0]), float(moved[1]), float(moved[2])))
-
-    def zoom(self, steps: float) -> "OrbitCamera":
-        """Come nearer by `steps` wheel clicks of 12 %; stays between 5 cm and 50 m."""
-        return replace(self, distance_m=min(max(self.distance_m * 1.12**-steps, 0.05), 50.0))
-
-    def fit(self, low: F64, high: F64, aspect: float) -> "OrbitCamera":
-        """Keep the angles and frame a box so that it fills about four fifths of the view.
-
-        Args:
-            low: (3,) lower corner, metres, world.
-            high: (3,) upper corner.
-            aspect: width / height of the view.
-        """
-        centre, size = (low + high) / 2, np.maximum(high - low, 1e-3)
-        across = math.hypot(float(size[0]), float(size[2]))
-        needed = max(float(size[1]), across / max(aspect, 1e-3))
-        distance = 1.25 * needed / 2 / math.tan(self.fov_y_rad / 2) + across / 2
-        return replace(self, target=(float(centre[0]), float(centre[1]), float(centre[2])), distance_m=distance)
-
-    @property
-    def eye(self) -> F64:
-        """(3,) position of the eye, metres, world."""
-        cos_pitch = math.cos(self.pitch_rad)
-        way = [cos_pitch * math.sin(self.yaw_rad), math.sin(self.pitch_rad), cos_pitch * math.cos(self.yaw_rad)]
-        return np.asarray(self.target) + self.distance_m * np.asarray(way)
-
-    def eye_from_world(self) -> F64:
-        """(4, 4) rigid, metres; eye axes as OpenGL has them: x right, y up, z backwards."""
-        backward = (self.eye - np.asarray(self.target)) / self.distance_m
-        right = np.cross([0.0, 1.0, 0.0], backward)
-        right /= np.linalg.norm(right)
-        rotation = np.stack([right, np.cross(backward, right), backward])
-        matrix = np.eye(4)
-        matrix[:3, :3], matrix[:3, 3] = rotation, -rotation @ self.eye
-        return matrix
-
-    def clip_from_world(self, aspect: float) -> F64:
-        """(4, 4) projective; clip space of OpenGL, depth range from 1/50 to 20 times the distance."""
-        near, far = self.distance_m / 50, self.distance_m * 20
-        focal = 1.0 / math.tan(self.fov_y_rad / 2)
-        projection = np.zeros((4, 4))
-        projection[0, 0], projection[1, 1] = focal / aspect, focal
-        projection[2, 2], projection[2, 3] = (far + near) / (near - far), 2 * far * near / (near - far)
-        projection[3, 2] = -1.0
-        return projection @ self.eye_from_world()
+def _after(choices: Sequence[Choice], now: Choice, step: int = 1) -> Choice:
+    return choices[(choices.index(now) + step) % len(choices)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,41 +29,80 @@ class Look:
     """Where the head is seen from."""
     steered: bool = False
     """Whether a person moved the camera; until then the viewer frames each new head by itself."""
+    view: View = "free"
+    """What the large part of the screen shows."""
     material: Material = "skin"
     """Surface of the head."""
+    edges: bool = False
+    """Whether the edges of the mesh are drawn over the surface."""
+    eyes: bool = True
+    """Whether eyes are painted where the topology has closed sockets."""
+    frusta: Frusta = "none"
+    """Cameras in the free view."""
+    onion: bool = False
+    """Whether the last meshes are seen through."""
+    ghost: bool = True
+    """Whether the second layer is seen through beside the head, where there is one."""
+    swapped: bool = False
+    """Whether the second layer is the head, and the first the ghost."""
     overlay: Overlay = "solid"
     """How the mesh lies over the camera pictures."""
     opacity: float = 0.5
     """Opacity of that overlay, 0..1."""
     figures: bool = True
     """Whether figures and labels are shown."""
+    help: bool = False
+    """Whether the table of keys is shown."""
     turning: bool = False
     """Whether the camera circles the head."""
     held: bool = False
     """Whether the picture stands still; messages are still counted."""
     first_camera: int = 0
-    """Which camera of the rig comes first among those shown."""
+    """Which camera of the rig comes first among those shown, and is the one of the camera view."""
 
     def press(self, key: str) -> "Look":
         """Answer a key (lower case, `space` for the space bar); unknown keys change nothing."""
         match key:
-            case "m":
-                return replace(self, material=MATERIALS[(MATERIALS.index(self.material) + 1) % len(MATERIALS)])
+            case "1" | "2" | "3":
+                return replace(self, view=VIEWS[int(key) - 1])
+            case "m" | "n":
+                return replace(self, material=_after(MATERIALS, self.material, 1 if key == "m" else -1))
             case "o":
-                return replace(self, overlay=OVERLAYS[(OVERLAYS.index(self.overlay) + 1) % len(OVERLAYS)])
+                return replace(self, overlay=_after(OVERLAYS, self.overlay))
+            case "f":
+                return replace(self, frusta=_after(FRUSTA, self.frusta))
             case "[" | "]":
                 step = 0.1 if key == "]" else -0.1
                 return replace(self, opacity=round(min(max(self.opacity + step, 0.0), 1.0), 2))
+            case "c" | "v":
+                return replace(self, first_camera=self.first_camera + (1 if key == "c" else -1))
+            case "z":
+                return replace(self, camera=replace(self.camera, orthographic=not self.camera.orthographic))
+            case "r":
+                return replace(self, camera=OrbitCamera(), steered=False)
+        return self._switch(key)
+
+    def _switch(self, key: str) -> "Look":
+        """Options that are on or off."""
+        match key:
             case "h":
                 return replace(self, figures=not self.figures)
+            case "?":
+                return replace(self, help=not self.help)
             case "t":
                 return replace(self, turning=not self.turning)
             case "space":
                 return replace(self, held=not self.held)
-            case "c":
-                return replace(self, first_camera=self.first_camera + 1)
-            case "r":
-                return replace(self, camera=OrbitCamera(), steered=False)
+            case "x":
+                return replace(self, edges=not self.edges)
+            case "e":
+                return replace(self, eyes=not self.eyes)
+            case "k":
+                return replace(self, onion=not self.onion)
+            case "g":
+                return replace(self, ghost=not self.ghost)
+            case "b":
+                return replace(self, swapped=not self.swapped)
         return self
 
     def steer(self, camera: OrbitCamera) -> "Look":

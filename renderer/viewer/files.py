@@ -62,6 +62,8 @@ class VideoWriter:
         self.path = path
         self.frames = 0
         self._partial = path.with_name(f".{path.stem}.partial.mp4")
+        self.size = (width, height)
+        """Width and height of the pictures that are written, px."""
         self._size = (width - width % 2, height - height % 2)
         self._last = -1
         codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
@@ -128,3 +130,66 @@ class VideoWriter:
             self.close()
         else:
             self.discard()
+
+
+class AnimationWriter:
+    """A moving picture for web pages: WebP, played again and again.
+
+    Args:
+        path: the file, `.webp`; its folder is made.
+        fps: rate; pictures that come sooner are left out.
+        quality: 1..100.
+
+    Raises:
+        ConfigError: the name does not end in .webp.
+    """
+
+    def __init__(self, path: Path, fps: float, quality: int = 70) -> None:
+        """Write nothing yet."""
+        if path.suffix.lower() != ".webp":
+            raise ConfigError(f"{path}: animations are written as .webp; choose a name that ends so")
+        self.path = path
+        self._period_s = 1.0 / fps
+        self._quality = quality
+        self._frames: list[U8] = []
+        self._times_s: list[float] = []
+
+    @property
+    def frames(self) -> int:
+        """Pictures kept so far."""
+        return len(self._frames)
+
+    def write(self, rgb: U8, time_s: float) -> None:
+        """Append a picture (H, W, 3); arguments as of `VideoWriter.write`."""
+        if self._times_s and time_s < self._times_s[-1] + 0.999 * self._period_s:
+            return
+        self._frames.append(np.ascontiguousarray(rgb[..., ::-1]))
+        self._times_s.append(time_s)
+
+    def close(self) -> None:
+        """Write the file; without a single picture there is none."""
+        if not self._frames:
+            return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        animation = cv2.Animation(0)
+        animation.frames = self._frames
+        gaps = [*np.diff(self._times_s), self._period_s]
+        animation.durations = [max(round(1000 * gap), 1) for gap in gaps]
+        partial = self.path.with_name(f".{self.path.stem}.partial.webp")
+        try:
+            if not cv2.imwriteanimation(str(partial), animation, [cv2.IMWRITE_WEBP_QUALITY, self._quality]):
+                raise OSError(f"{self.path}: the animation could not be written")
+            partial.replace(self.path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def __enter__(self) -> Self:
+        """Return the writer."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Write, or leave nothing after an error."""
+        if kind is None:
+            self.close()

@@ -6,9 +6,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from renderer.viewer.canvas import Canvas, Colour, shortened, text_width
-from renderer.viewer.controls import KEYS
 from renderer.viewer.hud import HudText, Tone
+from renderer.viewer.hud_parts import draw_bar, draw_keys, draw_legend
+from renderer.viewer.keys import HINT
 from renderer.viewer.layout import Layout, Rect
+from renderer.viewer.materials import Scale
+from renderer.viewer.timeline import Bar
 
 TONES: dict[Tone, Colour] = {
     "plain": (232, 236, 241),
@@ -40,7 +43,14 @@ class HudPainter:
         return max(round(size * self.layout.scale), 1)
 
     def paint(
-        self, text: HudText, trace_ms: Sequence[tuple[float, float]], labels: Sequence[tuple[str, str]]
+        self,
+        text: HudText,
+        trace_ms: Sequence[tuple[float, float]],
+        labels: Sequence[tuple[str, str]],
+        *,
+        legend: tuple[Scale, bool] | None = None,
+        bar: Bar | None = None,
+        table: bool = False,
     ) -> list[Rect]:
         """Paint everything.
 
@@ -48,6 +58,9 @@ class HudPainter:
             text: the words.
             trace_ms: (age in s, latency in ms), oldest first.
             labels: name and note of each tile.
+            legend: scale of the heat map that is shown, and whether it has numbers.
+            bar: the time line of a take.
+            table: whether the table of keys lies over the view.
 
         Returns:
             The rectangles that hold anything.
@@ -55,11 +68,24 @@ class HudPainter:
         self.canvas.pixels[...] = 0
         drawn = [self._title(text)]
         drawn += [self._label(tile, *label) for tile, label in zip(self.layout.tiles, labels, strict=True)]
+        if legend is not None:
+            drawn.append(draw_legend(self.canvas, self.layout.main, *legend, self.layout.scale))
+        drawn += self.paint_bar(bar)
         if self.layout.stats is not None:
             self._stats(self.layout.stats, text, trace_ms)
             drawn.append(self.layout.stats)
         drawn += self._bottom(text)
+        if table:
+            draw_keys(self.canvas, self.layout.main, self.layout.scale)
+            return [Rect(0, 0, self.layout.width, self.layout.height)]  # it lies over others: each pixel once
         return drawn
+
+    def paint_bar(self, bar: Bar | None) -> list[Rect]:
+        """Paint the time line alone; it moves with every mesh."""
+        if bar is None or self.layout.bar is None:
+            return []
+        draw_bar(self.canvas, self.layout.bar, bar, self.layout.scale)
+        return [self.layout.bar]
 
     def _title(self, text: HudText) -> Rect:
         px, main, ink = self._px, self.layout.main, self.canvas
@@ -139,13 +165,15 @@ class HudPainter:
 
     def _bottom(self, text: HudText) -> list[Rect]:
         px, main, ink = self._px, self.layout.main, self.canvas
-        y = main.y + main.height - px(20)
+        y = main.y + main.height - px(14)
         drawn = []
         if self._keys:
-            line = shortened(KEYS, px(12), main.width - px(44))
+            line = shortened(HINT, px(12), main.width - px(44))
             ink.text(line, main.x + px(22), y, px(12), _DIM)
             drawn.append(Rect(main.x, y - px(16), main.width, px(24)))
             y -= px(30)
+        if self.layout.bar is not None:
+            y = self.layout.bar.y - px(20)
         if text.message:
             line = shortened(text.message, px(13), main.width - px(72))
             box = Rect(main.x + px(18), y - px(20), text_width(line, px(13)) + px(24), px(30))

@@ -3,6 +3,7 @@
 The shader repeats `streamer.geometry.project` in float32; tests hold the two together.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,4 +62,18 @@ def lens_of(camera: Camera, low: F64, high: F64) -> Lens:
         size=(float(camera.width), float(camera.height)),
         depth_range=(near, max(1.1 * float(depth.max()), near + 0.01)),
         limit_r2=lens_limit_r2(camera.distortion),
+    )
+
+
+def same_rig(cameras: Sequence[Camera], others: Sequence[Camera]) -> bool:
+    """Whether two rigs draw alike; calibrations come again each second as new objects."""
+    return len(cameras) == len(others) and all(
+        one is other
+        or (
+            (one.id, one.width, one.height) == (other.id, other.width, other.height)
+            and (one.K == other.K).all()
+            and (one.distortion == other.distortion).all()
+            and (one.camera_from_world == other.camera_from_world).all()
+        )
+        for one, other in zip(cameras, others, strict=True)
     )

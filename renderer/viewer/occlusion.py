@@ -6,6 +6,7 @@ import moderngl
 import numpy as np
 
 from renderer.viewer.context import build_program, write_uniforms
+from renderer.viewer.marks import around
 from streamer.geometry import vertex_normals
 from streamer.types import F32, F64, I32
 
@@ -72,12 +73,4 @@ def open_sky(context: moderngl.Context, vertices: F32, triangles: I32) -> F32:
         possible += weight
     for item in (array, *buffers, program, target, depth):
         item.release()
-    return _smooth((seen / possible).astype(np.float32), triangles)
-
-
-def _smooth(values: F32, triangles: I32) -> F32:
-    """Average each vertex with the triangles around it."""
-    per_triangle = np.repeat(values[triangles].mean(1), 3)
-    count = np.bincount(triangles.ravel(), minlength=len(values))
-    total = np.bincount(triangles.ravel(), per_triangle, minlength=len(values))
-    return np.where(count > 0, total / np.maximum(count, 1), 1.0).astype(np.float32)
+    return around((seen / possible).astype(np.float32), triangles)

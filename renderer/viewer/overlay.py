@@ -19,15 +19,13 @@ from renderer.viewer.files import VideoWriter
 from renderer.viewer.layout import Rect, mosaic
 from renderer.viewer.lens import lens_of
 from renderer.viewer.lens_pass import TINT, LensPass
-from renderer.viewer.presenter import reduction
+from renderer.viewer.pictures import fitted
 from renderer.viewer.sheets import Sheets
-from renderer.viewer.surface import Surface
-from renderer.viewer.target import Target
+from renderer.viewer.surface import Shape, Surface
 from streamer.errors import GraphicsError, ModelError, TakeError
 from streamer.geometry import scaled
-from streamer.pixels import decode_pixels
 from streamer.takes import Take
-from streamer.types import F32, U8, Camera, Frame, FrameSet, MeshFrame, Topology
+from streamer.types import F32, U8, Camera, FrameSet, MeshFrame, Topology
 
 Result = TypeVar("Result")
 
@@ -105,7 +103,7 @@ class _Painter:
         self._sheets = Sheets(self._context)
         self._surface: Surface | None = None
         self._loaded: F32 | None = None
-        self._target: tuple[tuple[int, int], Target, moderngl.Texture] | None = None
+        self._target: tuple[tuple[int, int], moderngl.Framebuffer, moderngl.Texture] | None = None
 
     def draw(
         self,
@@ -126,30 +124,32 @@ class _Painter:
         target, picture = self._prepare(width, height)
         picture.write(np.ascontiguousarray(rgb), alignment=1)
         surface = self._load(vertices, topology)
-        target.begin(width, height, (0.0, 0.0, 0.0, 1.0))
+        target.use()
+        target.clear(depth=1.0)
+        self._context.viewport = (0, 0, width, height)
         self._context.enable_only(moderngl.NOTHING)
         self._sheets.put(picture, Rect(0, 0, width, height), (width, height))
         lens = lens_of(scaled(camera, width, height), surface.low, surface.high)
         self._pass.draw(surface, lens, picture, (0, 0, width, height), mode=mode, opacity=opacity, tint=tint)
-        texture, _ = target.resolve()
-        drawn = np.frombuffer(texture.read(), np.uint8).reshape(height, width, 4)
+        drawn = np.frombuffer(target.read(components=4, alignment=1), np.uint8).reshape(height, width, 4)
         return np.asarray(cv2.flip(cv2.cvtColor(drawn, cv2.COLOR_RGBA2RGB), 0), np.uint8)
 
-    def _prepare(self, width: int, height: int) -> tuple[Target, moderngl.Texture]:
+    def _prepare(self, width: int, height: int) -> tuple[moderngl.Framebuffer, moderngl.Texture]:
         if self._target is None or self._target[0] != (width, height):
             if self._target is not None:
                 self._target[1].release()
                 self._target[2].release()
             picture = self._context.texture((width, height), 3, alignment=1)
             picture.filter = (moderngl.NEAREST, moderngl.NEAREST)
-            self._target = ((width, height), Target(self._context, width, height), picture)
+            self._target = ((width, height), self._context.simple_framebuffer((width, height)), picture)
         return self._target[1], self._target[2]
 
     def _load(self, vertices: F32, topology: Topology) -> Surface:
-        if self._surface is None or self._surface.topology.id != topology.id:
+        if self._surface is None or self._surface.shape.topology.id != topology.id:
             if self._surface is not None:
                 self._surface.release()
-            self._surface, self._loaded = Surface(self._context, topology), None
+                self._surface.shape.release()
+            self._surface, self._loaded = Surface(self._context, Shape(self._context, topology)), None
         if self._loaded is not vertices:
             self._surface.load(vertices)
             self._loaded = vertices
@@ -279,7 +279,7 @@ class _Page:
             frame = frame_set.members.get(camera.id)
             note = frame_set.absent.get(camera.id, "")
             if frame is not None:
-                picture = _fitted(frame, rect)
+                picture = fitted(frame, rect.width, rect.height)
                 if mesh is not None and topology is not None:
                     picture = renderer.draw(picture, camera, mesh.vertices, topology, mode=mode, opacity=opacity)
                 page[rect.y : rect.y + rect.height, rect.x : rect.x + rect.width] = picture
@@ -292,12 +292,3 @@ class _Page:
         ink.text(words, self._shape[1] - 16, self._shape[0] - 16, 16, (232, 236, 241), weight=600, align="right")
         ink.over(page)
         return page
-
-
-def _fitted(frame: Frame, rect: Rect) -> U8:
-    """Decode a picture and bring it to the size of its field."""
-    picture = decode_pixels(frame, reduction(frame.width, frame.height, rect.width))
-    if picture.shape[1::-1] == (rect.width, rect.height):
-        return picture
-    kind = cv2.INTER_AREA if picture.shape[1] >= rect.width else cv2.INTER_CUBIC
-    return np.asarray(cv2.resize(picture, (rect.width, rect.height), interpolation=kind), np.uint8)

@@ -1,22 +1,29 @@
 """Brings what is known onto a screen: chooses pictures, decodes only those, draws only when something changed."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import moderngl
 
 from renderer.config import ViewConfig
+from renderer.viewer.company import Company
 from renderer.viewer.controls import Look, shown_cameras
 from renderer.viewer.hud import hud_text
 from renderer.viewer.hud_draw import HudPainter
-from renderer.viewer.layout import Layout, arrange
+from renderer.viewer.layers import Layer
+from renderer.viewer.layout import Layout, Rect, arrange
+from renderer.viewer.lens import same_rig
+from renderer.viewer.materials import scale_of
+from renderer.viewer.pictures import Pictures
 from renderer.viewer.scene import Scene
 from renderer.viewer.state import ViewState
 from renderer.viewer.tile_view import Tile
-from streamer.errors import WireError
-from streamer.pixels import REDUCTIONS, decode_pixels
-from streamer.types import U8, Camera, Frame, MeshFrame
+from renderer.viewer.timeline import Bar
+from streamer.types import U8, Camera, MeshFrame
 
 _FIGURES_S = 0.25
+_SMALL_PX = 160
+"""Width of pictures that stand in space."""
 
 
 class Presenter:
@@ -26,8 +33,9 @@ class Presenter:
         context: where it draws; the presenter stays in its thread.
         view: how many cameras are shown.
         size: width and height, px.
-        screen: framebuffer of a window; None draws off screen.
+        window: framebuffer of a window that the screen is copied to.
         keys: whether the help line is shown.
+        layer: meshes beside those of the state.
     """
 
     def __init__(
@@ -36,8 +44,9 @@ class Presenter:
         view: ViewConfig,
         size: tuple[int, int],
         *,
-        screen: moderngl.Framebuffer | None = None,
+        window: moderngl.Framebuffer | None = None,
         keys: bool = False,
+        layer: Layer | None = None,
     ) -> None:
         """Make an empty screen."""
         self.look = Look()
@@ -46,12 +55,15 @@ class Presenter:
         self._keys = keys
         self._cameras: tuple[Camera, ...] = ()
         layout = arrange(*size, ())
-        self.scene = Scene(context, layout, screen)
+        self.scene = Scene(context, layout, window)
+        self.company = Company(self.scene, layer)
         self._painter = HudPainter(layout, keys=keys)
-        self._decoded: dict[str, tuple[Frame, U8]] = {}
-        self._tried: dict[str, Frame] = {}
+        self._pictures = Pictures()
+        self._rig: tuple[Camera, ...] = ()
+        self._arranged: object = None
         self._mesh: MeshFrame | None = None
         self._drawn_look: Look | None = None
+        self._bar: Bar | None = None
         self._figures_due_s = 0.0
 
     @property
@@ -62,141 +74,172 @@ class Presenter:
     @property
     def complete(self) -> bool:
         """Whether the mesh is drawn and every tile has its picture."""
-        return self._mesh is not None and all(camera.id in self._decoded for camera in self._cameras)
+        return self._mesh is not None and all(self._pictures.get(camera.id) is not None for camera in self._cameras)
 
     def resize(self, size: tuple[int, int]) -> None:
         """Take a new size of the window, px."""
-        if size != self._size and min(size) > 0:
+        if min(size) > 0:
             self._size = size
-            self._rearrange(self._cameras)
 
-    def _rearrange(self, cameras: tuple[Camera, ...]) -> None:
-        self._cameras = cameras
-        self.scene.rearrange(arrange(*self._size, [camera.width / camera.height for camera in cameras]))
+    def _arrange(self, state: ViewState, bar: Bar | None) -> None:
+        """Lay the screen out anew when size, view, rig or the cameras that are shown are others than before."""
+        rig = () if state.calibration is None else state.calibration.cameras
+        if not same_rig(rig, self._rig):
+            self._rig = rig
+        ids = tuple(camera.id for camera in self._rig)
+        count = len(ids) if self.look.view == "wall" else self._count + (self.look.view == "camera")
+        first = 0 if self.look.view == "wall" else self.look.first_camera
+        shown = shown_cameras(ids, count, first)
+        wanted = (self._size, self.look.view, self.look.figures, bar is not None, shown, id(self._rig))
+        if wanted == self._arranged:
+            return
+        self._arranged = wanted
+        by_id = {camera.id: camera for camera in self._rig}
+        self._cameras = tuple(by_id[name] for name in shown)
+        aspects = [camera.width / camera.height for camera in self._cameras]
+        self.scene.rearrange(arrange(*self._size, aspects, self.look.figures, self.look.view, bar is not None))
         self._painter = HudPainter(self.layout, keys=self._keys)
-        shown = {camera.id for camera in cameras}
-        self._decoded = {name: kept for name, kept in self._decoded.items() if name in shown}
-        self._tried.clear()
+        self._pictures.keep(ids)
+        self.scene.textures.keep(ids)
         self._drawn_look = None
         self._figures_due_s = 0.0
 
-    def refresh(self, state: ViewState, now_ns: int, now_s: float, *, whole: bool = False) -> bool:
+    def refresh(
+        self, state: ViewState, now_ns: int, now_s: float, *, bar: Bar | None = None, whole: bool = False
+    ) -> bool:
         """Draw what changed.
 
         Args:
             state: what is known.
             now_ns: CLOCK_REALTIME, for the figures.
             now_s: a monotonic clock, for their pace.
+            bar: time line of a take.
             whole: draw and paint everything again, changed or not.
 
         Returns:
             Whether anything was drawn.
         """
-        held = self.look.held and self._mesh is not None
-        self._follow_calibration(state)
-        fresh_mesh = not held and self._load_mesh(state)
-        fresh_pictures = not held and self._decode(state)
-        overlay = (self.look.overlay, self.look.opacity)
+        held = self.look.held and self._mesh is not None and state.live
+        self._arrange(state, bar)
         before = self._drawn_look
-        fresh_tiles = (
-            whole or fresh_mesh or fresh_pictures or before is None or overlay != (before.overlay, before.opacity)
-        )
-        if fresh_tiles:
-            self.scene.draw_tiles(self.look, [self._tile(camera) for camera in self._cameras])
-        fresh_figures = whole or now_s >= self._figures_due_s
-        if fresh_figures:
-            self._figures_due_s = now_s + _FIGURES_S
-            self._paint(state, now_ns)
-        if not (fresh_tiles or fresh_figures or self.look != before):
+        if not held:
+            self._ask(state)
+        fresh_mesh = not held and self._load_mesh(state)
+        self.company.update(state, self._mesh, self.look, self._rig)
+        fresh_pictures, damaged = self._pictures.collect()
+        for _ in range(damaged):
+            state.refuse("picture")
+        anew = whole or before is None
+        fresh_tiles = anew or fresh_mesh or bool(fresh_pictures) or _laid(before) != _laid(self.look)
+        fresh_figures = anew or now_s >= self._figures_due_s or _words(before) != _words(self.look)
+        if not (fresh_tiles or fresh_figures or self.look != before or bar != self._bar):
             return False
-        self.scene.draw(self.look)
-        self._drawn_look = self.look
+        if self.look.view == "free":
+            self.scene.set_company(self.company.through, self._rig, self._small_pictures())
+        self._paint(state, now_ns, now_s, bar, anew=fresh_figures)
+        self.scene.draw_head(self.look)
+        if fresh_tiles or fresh_figures:
+            self.scene.draw_tiles(self.look, [self._tile(camera) for camera in self._cameras])
+        self.scene.compose(self.look)
+        self.scene.show()
+        self._drawn_look, self._bar = self.look, bar
         return True
 
-    def _follow_calibration(self, state: ViewState) -> None:
-        if state.calibration is None:
-            return
-        ids = shown_cameras(state.calibration.ids, self._count, self.look.first_camera)
-        cameras = tuple(state.calibration[camera_id] for camera_id in ids)
-        if cameras is not self._cameras and not _same(cameras, self._cameras):
-            self._rearrange(cameras)
+    def _ask(self, state: ViewState) -> None:
+        """Let the pictures that are shown be decoded."""
+        wanted = {
+            camera.id: (tile.width, tile.height) for camera, tile in zip(self._cameras, self.layout.tiles, strict=True)
+        }
+        if self.look.view == "free" and self.look.frusta == "pictures":
+            for camera in self._rig:
+                small = (_SMALL_PX, max(round(_SMALL_PX * camera.height / camera.width), 1))
+                wanted.setdefault(camera.id, small)
+        for name, size in wanted.items():
+            frame = state.picture(name)
+            if frame is not None:
+                self._pictures.ask(name, frame, size)
+
+    def _small_pictures(self) -> dict[str, U8]:
+        if self.look.frusta != "pictures":
+            return {}
+        found = {camera.id: self._pictures.get(camera.id) for camera in self._rig}
+        return {name: picture.rgb for name, picture in found.items() if picture is not None}
 
     def _load_mesh(self, state: ViewState) -> bool:
-        if state.mesh is None or state.topology is None or state.mesh is self._mesh:
+        mesh, topology = self.company.head(state, self.look)
+        if mesh is None or topology is None or mesh is self._mesh:
             return False
-        new_head = self._mesh is None or self._mesh.topology_id != state.topology.id
-        self.scene.set_topology(state.topology)
-        self.scene.set_mesh(state.mesh.vertices)
-        self._mesh = state.mesh
-        bounds = self.scene.bounds
-        if new_head and not self.look.steered and bounds is not None:
-            self.look = replace(self.look, camera=self.look.camera.fit(*bounds, self.layout.main.aspect))
+        new_head = self._mesh is None or self._mesh.topology_id != topology.id
+        self.scene.set_topology(topology)
+        self.scene.set_mesh(mesh.vertices, mesh.weights)
+        self._mesh = mesh
+        if new_head and not self.look.steered:
+            self.reset_camera()
         return True
 
     def reset_camera(self) -> None:
-        """Frame the head anew, from the angle that the look has."""
-        bounds = self.scene.bounds
-        if bounds is not None:
-            self.look = replace(self.look, camera=self.look.camera.fit(*bounds, self.layout.main.aspect))
+        """Frame the head anew, with the cameras where they are shown, from the angle that the look has."""
+        box = self.company.bounds(self._rig if self.look.frusta != "none" else ())
+        if box is not None:
+            self.look = replace(self.look, camera=self.look.camera.fit(*box, self.layout.main.aspect))
 
-    def _decode(self, state: ViewState) -> bool:
-        changed = False
-        for camera, tile in zip(self._cameras, self.layout.tiles, strict=True):
-            frame = state.picture(camera.id)
-            if frame is None or frame is self._tried.get(camera.id):
-                continue
-            self._tried[camera.id] = frame
-            try:
-                picture = decode_pixels(frame, reduction(frame.width, frame.height, tile.width))
-            except WireError:
-                state.refuse("picture")
-                continue
-            self._decoded[camera.id] = (frame, picture)
-            changed = True
-        return changed
+    def focus(self, x_px: float, y_px: float) -> None:
+        """Look at the point of the head under a place on the screen, if there is one."""
+        main = self.layout.main
+        place = ((x_px - main.x) / main.width, (y_px - main.y) / main.height)
+        point = self.company.point_at(*place, self.look.camera, main.aspect)
+        if point is not None and self.look.view == "free":
+            self.look = self.look.steer(self.look.camera.focus(point))
 
     def _tile(self, camera: Camera) -> Tile:
-        kept = self._decoded.get(camera.id)
-        return Tile(camera, None if kept is None else kept[1])
+        kept = self._pictures.get(camera.id)
+        return Tile(camera, None if kept is None else kept.rgb)
 
-    def _paint(self, state: ViewState, now_ns: int) -> None:
+    def _paint(self, state: ViewState, now_ns: int, now_s: float, bar: Bar | None, *, anew: bool) -> None:
+        if not anew:
+            if bar != self._bar:
+                self.scene.update_figures(self._painter.canvas.pixels, self._painter.paint_bar(bar))
+            return
+        self._figures_due_s = now_s + _FIGURES_S
         figures = state.figures(now_ns)
-        labels = [(camera.id, self._note(camera.id)) for camera in self._cameras]
-        rects = self._painter.paint(hud_text(figures), figures.trace_ms, labels)
-        self.scene.set_figures(self._painter.canvas.pixels, rects)
+        scale = scale_of(self.look.material, len(self._rig)) if self.look.view == "free" else None
+        rects = self._painter.paint(
+            hud_text(figures),
+            figures.trace_ms,
+            [(camera.id, self._note(camera.id)) for camera in self._cameras],
+            legend=None if scale is None else (scale, self.company.known),
+            bar=bar,
+            table=self.look.help,
+        )
+        self.scene.set_figures(self._painter.canvas.pixels, rects if self.look.figures else self._without_words(rects))
+
+    def _without_words(self, rects: Sequence[Rect]) -> list[Rect]:
+        return [rect for rect in rects if rect == self.layout.bar]
 
     def _note(self, camera_id: str) -> str:
-        kept = self._decoded.get(camera_id)
+        kept = self._pictures.get(camera_id)
         if kept is None:
             return "no picture"
-        if self._mesh is None or kept[0].frame_id == self._mesh.frame_id:
+        if self._mesh is None or kept.frame.frame_id == self._mesh.frame_id:
             return ""
-        return f"{kept[0].frame_id - self._mesh.frame_id:+d} frames".replace("-", "−")
+        return f"{kept.frame.frame_id - self._mesh.frame_id:+d} frames".replace("-", "−")
 
     def read(self) -> U8:
         """Return what is drawn as (height, width, 3) RGB."""
         return self.scene.read()
 
     def release(self) -> None:
-        """Free the GPU's memory."""
+        """Free the GPU's memory and end the thread."""
+        self._pictures.close()
+        self.company.release()
         self.scene.release()
 
 
-def _same(cameras: tuple[Camera, ...], others: tuple[Camera, ...]) -> bool:
-    """Whether two rigs draw alike."""
-    return len(cameras) == len(others) and all(
-        one is other
-        or (
-            (one.id, one.width, one.height) == (other.id, other.width, other.height)
-            and (one.K == other.K).all()
-            and (one.distortion == other.distortion).all()
-            and (one.camera_from_world == other.camera_from_world).all()
-        )
-        for one, other in zip(cameras, others, strict=True)
-    )
+def _laid(look: Look | None) -> object:
+    """What of a look the tiles depend on."""
+    return look and (look.overlay, look.opacity)
 
 
-def reduction(width: int, height: int, wanted: int) -> int:
-    """Largest factor that divides the picture and leaves at least `wanted` px of width; 1 if none does."""
-    dividing = [factor for factor in REDUCTIONS if width % factor == 0 and height % factor == 0]
-    return max((factor for factor in dividing if width // factor >= wanted), default=1)
+def _words(look: Look | None) -> object:
+    """What of a look is written on the screen."""
+    return look and (look.help, look.figures, look.material, look.view, look.swapped, look.ghost, look.onion)

@@ -1,16 +1,25 @@
-"""Where messages come from: the bus, or a take played at its own pace."""
+"""Where messages come from: the bus, or a take played along a time line."""
 
-from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 from typing import Protocol
 
-from renderer.viewer.state import Message
+import numpy as np
+
+from renderer.viewer.state import Message, Rewind, Truth
+from renderer.viewer.timeline import Timeline
 from streamer.config import BusConfig
 from streamer.errors import MienError, TakeError, TransportError
 from streamer.takes import Take, open_take
 from streamer.transport import Subscriber, endpoint_for, infer_endpoint, node_endpoints
+from streamer.types import MeshFrame
 
-CHANNELS = ("mesh", "topology", "calibration", "frame", "health")
+CHANNELS = ("mesh", "topology", "calibration", "frame", "health", "truth")
+_HEALTH_BACK = 12
+_BEFORE = 8
+_BEAT_NS = 1_100_000_000
+"""A heartbeat tells of the second before it: those of the second after a moment are the ones that know of it."""
 
 
 class Source(Protocol):
@@ -23,6 +32,13 @@ class Source(Protocol):
 
     def drain(self, now_s: float) -> list[Message]:
         """Return all that has come up to `now_s` of a monotonic clock, oldest first."""
+
+    @property
+    def timeline(self) -> Timeline | None:
+        """Of a take; None for what cannot be wound back."""
+
+    def wait(self, stop: Event, seconds: float) -> None:
+        """Rest until something comes, but not longer than this."""
 
     @property
     def ended(self) -> bool:
@@ -52,10 +68,25 @@ class BusSource:
         self._endpoints = list(dict.fromkeys(endpoints))
         self._infer = infer_endpoint(bus)
         self._subscriber = Subscriber(self._endpoints, CHANNELS, keys_dir=bus.keys_dir)
+        self._first: tuple[str, Message] | None = None
+
+    @property
+    def timeline(self) -> Timeline | None:
+        """None: live."""
+        return None
+
+    def wait(self, stop: Event, seconds: float) -> None:
+        """Rest until a message comes."""
+        if self._first is None:
+            self._first = self._subscriber.receive(seconds)
 
     def drain(self, now_s: float) -> list[Message]:
         """Return all that waits."""
-        return [message for _, message in self._subscriber.drain()]
+        first, self._first = self._first, None
+        return [
+            Truth(message) if channel == "truth" and isinstance(message, MeshFrame) else message
+            for channel, message in [*([first] if first is not None else []), *self._subscriber.drain()]
+        ]
 
     def nothing_came(self, waited_s: float) -> MienError:
         """Name the endpoint, and what to start."""
@@ -71,8 +102,18 @@ class BusSource:
         self._subscriber.close()
 
 
+@dataclass(slots=True)
+class _Place:
+    """What has been delivered of a take."""
+
+    row: int = -1
+    """Of the mesh."""
+    health: int = 0
+    """Entries of health."""
+
+
 class TakeSource:
-    """A recorded take, played as it was logged.
+    """A recorded take, played along a time line from mesh to mesh, each with the pictures it was made from.
 
     Args:
         path: folder of the take.
@@ -88,38 +129,66 @@ class TakeSource:
         """Open the take."""
         self._take: Take = open_take(path)
         self.name = f"{path.resolve().parent.name} / {path.resolve().name}"
-        self._loop = loop
-        self._mesh = next((name for name in ("mesh", "truth") if len(self._take.meshes(name))), None)
-        if self._mesh is None:
+        channel = next((name for name in ("mesh", "truth") if len(self._take.meshes(name))), None)
+        if channel is None:
             self._take.close()
             raise TakeError(f"{path} holds no mesh; run: mien reprocess {path} --out TAKE2, and view that")
-        self._started_s: float | None = None
-        self._messages: Iterator[tuple[str, int, Message]] = iter(())
-        self._next: tuple[str, int, Message] | None = None
-        self._first_ns = 0
+        self._meshes = self._take.meshes(channel)
+        self._truths = self._take.meshes("truth")
+        order = np.argsort(self._meshes.times_ns, kind="stable")
+        self._order = order
+        marks = [(marker.time_ns, marker.text) for marker in self._take.info.markers]
+        self.line = Timeline(self._meshes.times_ns[order].tolist(), looping=loop, marks=marks)
+        self._sets = {int(frame_id): row for row, frame_id in enumerate(self._take.sets.frame_ids)}
+        health = self._take.topics.get("health")
+        self._health = health if health is not None else np.empty(0, [("log_time", np.int64)])
+        logged = self._take.topics[channel]
+        self._logged = dict(zip(logged["frame_id"].tolist(), logged["log_time"].tolist(), strict=True))
+        self._place = _Place()
 
-    def _begin(self, now_s: float) -> list[Message]:
-        self._started_s = now_s
-        self._messages = iter(self._take.messages([self._mesh or "mesh", "frame", "health"]))
-        self._next = next(self._messages, None)
-        self._first_ns = 0 if self._next is None else self._next[1]
-        return [self._take.calibration, *self._take.topologies.values()]
+    @property
+    def timeline(self) -> Timeline | None:
+        """Where it is played."""
+        return self.line
 
     def drain(self, now_s: float) -> list[Message]:
-        """Return what was logged up to this moment of the take."""
+        """Return the moment of the time line, when it is another one than before."""
+        row = self.line.advance(now_s)
+        if row == self._place.row:
+            return []
         due: list[Message] = []
-        if self._started_s is None or (self._loop and self._next is None):
-            due += self._begin(now_s)
-        now_ns = self._first_ns + round((now_s - (self._started_s or 0.0)) * 1e9)
-        while self._next is not None and self._next[1] <= now_ns:
-            due.append(self._next[2])
-            self._next = next(self._messages, None)
-        return due
+        if self._place.row < 0:
+            due += [self._take.calibration, *self._take.topologies.values()]
+        mesh = self._meshes[int(self._order[row])]
+        jumped = row != self._place.row + 1
+        if jumped:  # what was before it belongs to it: its speed, its onion skins
+            due += [Rewind(), *(self._meshes[int(self._order[k])] for k in range(max(row - _BEFORE, 0), row))]
+        due += self._health_until(self._logged.get(mesh.frame_id, 0), anew=jumped)
+        self._place.row = row
+        number = self._sets.get(mesh.frame_id)
+        if number is not None:
+            due += self._take.sets[number].members.values()
+        truth = self._truths.at_frame(mesh.frame_id)
+        return [*due, *([Truth(truth)] if truth is not None else []), mesh]
+
+    def wait(self, stop: Event, seconds: float) -> None:
+        """Rest."""
+        stop.wait(seconds)
+
+    def _health_until(self, log_time_ns: int, *, anew: bool) -> list[Message]:
+        """Heartbeats up to a moment: those since the moment before, or the last few after a jump."""
+        until = int(np.searchsorted(self._health["log_time"], log_time_ns + _BEAT_NS, "right"))
+        first = max(until - _HEALTH_BACK, 0)
+        if not anew:
+            first = max(first, self._place.health)
+        self._place.health = until
+        beats: list[Message] = [self._take.read(entry) for entry in self._health[first:until]]
+        return beats
 
     @property
     def ended(self) -> bool:
         """Whether the take has been played once, and does not begin again."""
-        return self._started_s is not None and self._next is None and not self._loop
+        return self._place.row >= 0 and self.line.ended
 
     def nothing_came(self, waited_s: float) -> MienError:
         """Say so."""

@@ -1,7 +1,8 @@
 """What the viewer knows, built from messages alone. Pure: no socket, no clock, no OpenGL; time is an argument."""
 
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, deque
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -9,13 +10,29 @@ from renderer.viewer.figures import Connection, Figures, Window
 from renderer.viewer.history import PictureHistory
 from streamer.types import Calibration, Frame, Health, MeshFrame, Topology
 
-Message = Frame | Calibration | Topology | MeshFrame | Health
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """The true mesh of the simulated rig."""
+
+    mesh: MeshFrame
+    """Of one frame set."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rewind:
+    """A take was wound back: heartbeats of later moments do not count any more."""
+
+
+Message = Frame | Calibration | Topology | MeshFrame | Health | Truth | Rewind
 
 STALE_NS = 1_000_000_000
 """A live mesh older than this is shown as stale."""
 _HEARTBEAT_NS = 3_500_000_000
 _TOPOLOGIES = 8
 _SETS = 96
+_TRUTHS = 48
+_EARLIER = 10
 _LOSSES = ("dropped-by-camera.", "dropped-in-queue.")
 
 
@@ -39,6 +56,8 @@ class ViewState:
         self.mesh: MeshFrame | None = None
         self.meshes = 0
         self.refused: Counter[str] = Counter()
+        self.notice = ""
+        """What this viewer itself has to say, for the screen; what a process says comes first."""
         self._topologies: OrderedDict[str, Topology] = OrderedDict()
         self._pending: MeshFrame | None = None
         self._pictures: dict[str, PictureHistory] = {}
@@ -50,6 +69,9 @@ class ViewState:
         self._screen = Window(5.0)
         self._draws = Window(2.0)
         self._drawn: MeshFrame | None = None
+        self._truths: OrderedDict[int, MeshFrame] = OrderedDict()
+        self.earlier: deque[MeshFrame] = deque(maxlen=_EARLIER)
+        """Meshes that were shown before the one that is, the newest last; all of its topology."""
 
     def apply(self, message: Message, now_ns: int) -> None:
         """Take in one message at CLOCK_REALTIME `now_ns`."""
@@ -64,6 +86,13 @@ class ViewState:
                 self._take_calibration(message)
             case Health():
                 self._health[message.process] = (now_ns, message)
+            case Truth():
+                self._truths[message.mesh.frame_id] = message.mesh
+                while len(self._truths) > _TRUTHS:
+                    self._truths.popitem(last=False)
+            case Rewind():
+                self._health.clear()
+                self.earlier.clear()
 
     def _take_frame(self, frame: Frame) -> None:
         history = self._pictures.setdefault(frame.camera, PictureHistory())
@@ -105,8 +134,17 @@ class ViewState:
         elif not np.isfinite(mesh.vertices).all():
             self.refused["mesh-not-finite"] += 1
         else:
+            if self.mesh is not None and self.mesh.topology_id != mesh.topology_id:
+                self.earlier.clear()
+            elif self.mesh is not None and self.mesh.frame_id != mesh.frame_id:
+                self.earlier.append(self.mesh)
             self.mesh, self.topology = mesh, topology
             self.meshes += 1
+
+    def truth(self, mesh: MeshFrame) -> MeshFrame | None:
+        """Return the true mesh of the same frame set and topology, where there is one."""
+        found = self._truths.get(mesh.frame_id)
+        return found if found is not None and found.topology_id == mesh.topology_id else None
 
     def picture(self, camera: str) -> Frame | None:
         """Return the frame to show for a camera: that of the mesh on screen, or the newest while there is no mesh."""
@@ -192,11 +230,11 @@ class ViewState:
         if self._pending is not None:
             return f"mesh of unknown topology {self._pending.topology_id[:8]}: waiting for its topology message"
         for name, (seen_ns, health) in sorted(self._health.items()):
-            if health.message and now_ns - seen_ns <= _HEARTBEAT_NS:
+            if health.message and (now_ns - seen_ns <= _HEARTBEAT_NS or not self.live):
                 return f"{name}: {health.message}"
         if self.mesh is None and self.live:
             return "waiting for meshes: start mien live, or mien node and mien infer"
-        return ""
+        return self.notice
 
 
 def _with_prefix(counters: Mapping[str, int], prefix: str) -> dict[str, int]:

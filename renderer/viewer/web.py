@@ -14,7 +14,7 @@ from renderer.viewer.figures import Figures
 from renderer.viewer.hud import hud_text
 from renderer.viewer.layout import mosaic
 from renderer.viewer.overlay import OverlayRenderer
-from renderer.viewer.presenter import reduction
+from renderer.viewer.pictures import reduction
 from renderer.viewer.state import ViewState
 from streamer.errors import GraphicsError, MissingExtra, TransportError, WireError
 from streamer.geometry import inverse_rigid

@@ -1,16 +1,14 @@
-"""A window on a display, through GLFW. Its events become values of `controls`."""
+"""A window on a display, through GLFW."""
 
 import os
 import sys
 import warnings
-from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
-from renderer.viewer.controls import Look
+from renderer.viewer.events import Events
+from renderer.viewer.layout import Rect
 from streamer.errors import GraphicsError, MissingExtra
-
-_CLICK_STEP = 1.0
 
 
 def has_display() -> bool:
@@ -53,14 +51,17 @@ class Window:
                 "(Debian: sudo apt-get install libgl1)"
             )
         self._handle = handle
-        self._keys: list[str] = []
-        self._orbit = self._pan = (0.0, 0.0)
-        self._zoom = 0.0
+        self._events = Events()
         self._cursor = (0.0, 0.0)
+        self._on_bar = False
+        self.bar: Rect | None = None
+        """Place of the time line, px of the framebuffer: a drag that begins there scrubs."""
         glfw.make_context_current(handle)
         glfw.swap_interval(0)
         glfw.set_char_callback(handle, self._on_char)
+        glfw.set_key_callback(handle, self._on_key)
         glfw.set_cursor_pos_callback(handle, self._on_cursor)
+        glfw.set_mouse_button_callback(handle, self._on_button)
         glfw.set_scroll_callback(handle, self._on_scroll)
 
     def _open(self, width: int, height: int, title: str) -> Any:
@@ -80,7 +81,31 @@ class Window:
 
     def _on_char(self, _: Any, code: int) -> None:
         character = chr(code).lower()
-        self._keys.append("space" if character == " " else character)
+        self._events.keys.append("space" if character == " " else character)
+
+    def _on_key(self, _: Any, key: int, __: int, action: int, ___: int) -> None:
+        glfw = self._glfw
+        names = {glfw.KEY_LEFT: "left", glfw.KEY_RIGHT: "right", glfw.KEY_HOME: "home", glfw.KEY_END: "end"}
+        if action != glfw.RELEASE and key in names:
+            self._events.keys.append(names[key])
+
+    def _pixels(self, handle: Any, x: float, y: float) -> tuple[float, float]:
+        """From the window's coordinates to those of its framebuffer, which displays of high density have more of."""
+        glfw = self._glfw
+        wide, high = glfw.get_window_size(handle)
+        width, height = glfw.get_framebuffer_size(handle)
+        return x * width / max(wide, 1), y * height / max(high, 1)
+
+    def _on_button(self, handle: Any, button: int, action: int, _: int) -> None:
+        glfw = self._glfw
+        x, y = self._pixels(handle, *self._cursor)
+        if button == glfw.MOUSE_BUTTON_MIDDLE and action == glfw.PRESS:
+            self._events.focus = x, y
+        if button == glfw.MOUSE_BUTTON_LEFT:
+            bar = self.bar
+            self._on_bar = action == glfw.PRESS and bar is not None and bar.holds(x, y)
+            if self._on_bar:
+                self._events.scrub = x
 
     def _on_cursor(self, handle: Any, x: float, y: float) -> None:
         glfw = self._glfw
@@ -88,36 +113,21 @@ class Window:
         dx, dy = (x - self._cursor[0]) / max(height, 1), (y - self._cursor[1]) / max(height, 1)
         self._cursor = (x, y)
         if glfw.get_mouse_button(handle, glfw.MOUSE_BUTTON_LEFT) == glfw.PRESS:
-            self._orbit = (self._orbit[0] + dx, self._orbit[1] + dy)
+            if self._on_bar:
+                self._events.scrub = self._pixels(handle, x, y)[0]
+            else:
+                self._events.orbit = (self._events.orbit[0] + dx, self._events.orbit[1] + dy)
         elif glfw.get_mouse_button(handle, glfw.MOUSE_BUTTON_RIGHT) == glfw.PRESS:
-            self._pan = (self._pan[0] + dx, self._pan[1] + dy)
+            self._events.pan = (self._events.pan[0] + dx, self._events.pan[1] + dy)
 
     def _on_scroll(self, _: Any, __: float, clicks: float) -> None:
-        self._zoom += clicks * _CLICK_STEP
+        self._events.zoom += clicks
 
-    def poll(self) -> None:
-        """Take in the events of the display."""
+    def poll(self) -> Events:
+        """Return what a person did since the last call."""
         self._glfw.poll_events()
-
-    def steer(self, look: Look) -> tuple[Look, bool]:
-        """Apply what a person did since the last call.
-
-        Returns:
-            The new look, and whether the camera is to frame the head anew.
-        """
-        keys, self._keys = self._keys, []
-        for key in keys:
-            look = look.press(key)
-        camera = look.camera
-        if self._orbit != (0.0, 0.0):
-            camera = camera.orbit(*self._orbit)
-        if self._pan != (0.0, 0.0):
-            camera = camera.pan(*self._pan)
-        if self._zoom:
-            camera = camera.zoom(self._zoom)
-        self._orbit = self._pan = (0.0, 0.0)
-        self._zoom = 0.0
-        return (look if camera is look.camera else replace(look, camera=camera, steered=True)), "r" in keys
+        events, self._events = self._events, Events()
+        return events
 
     @property
     def closed(self) -> bool:

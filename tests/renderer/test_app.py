@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from renderer.config import ViewConfig
-from renderer.viewer.app import ViewReport, run_view
+from renderer.viewer.app import ViewOptions, ViewReport, run_view
 from renderer.viewer.source import BusSource, TakeSource
 from renderer.viewer.state import ViewState
 from streamer.config import BusConfig
@@ -59,7 +59,9 @@ def test_the_bus_is_absent_comes_goes_away_and_comes_back_with_another_head() ->
 def test_a_snapshot_is_written_when_mesh_and_pictures_are_there(tmp_path: Path) -> None:
     path = tmp_path / "shot.png"
     with Troupe() as troupe:
-        report = in_thread(lambda: run_view(VIEW, troupe.bus, stop=threading.Event(), seconds=30.0, snapshot=path))
+        report = in_thread(
+            lambda: run_view(VIEW, troupe.bus, ViewOptions(seconds=30.0, snapshot=path), stop=threading.Event())
+        )
     rgb = cv2.imread(str(path))[..., ::-1]
     assert rgb.shape == (272, 480, 3)
     face = rgb[100:150, 120:170].astype(int)
@@ -75,7 +77,7 @@ def test_a_video_runs_until_stopped_and_a_snapshot_of_its_end_is_left(tmp_path: 
         in_thread(lambda: None)
         runner = threading.Thread(
             target=lambda: result.append(
-                run_view(VIEW, troupe.bus, stop=stop, video=video, snapshot=shot, window="off")
+                run_view(VIEW, troupe.bus, ViewOptions(video=video, snapshot=shot, window="off"), stop=stop)
             )
         )
         runner.start()
@@ -102,7 +104,7 @@ def test_a_video_runs_until_stopped_and_a_snapshot_of_its_end_is_left(tmp_path: 
 
 def test_no_mesh_is_an_error_that_says_what_to_start_and_leaves_nothing(tmp_path: Path) -> None:
     def look() -> ViewReport:
-        return run_view(VIEW, NOBODY, stop=threading.Event(), seconds=0.2, video=tmp_path / "film.mp4")
+        return run_view(VIEW, NOBODY, ViewOptions(seconds=0.2, video=tmp_path / "film.mp4"), stop=threading.Event())
 
     with pytest.raises(TransportError, match=r"no mesh arrived from tcp://127\.0\.0\.1:1 .*mien live"):
         in_thread(look)
@@ -114,7 +116,7 @@ def test_without_display_and_output_it_says_so(monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(sys, "platform", "linux")
     with pytest.raises(GraphicsError, match=r"--snapshot.*--video.*--web"):
-        run_view(VIEW, NOBODY, stop=threading.Event())
+        run_view(VIEW, NOBODY, ViewOptions(), stop=threading.Event())
 
 
 def write_take(path: Path, channel: str) -> None:
@@ -140,10 +142,10 @@ def test_a_take_is_played_at_its_pace_once_or_in_a_loop(tmp_path: Path) -> None:
             for message in source.drain(50.0 + step * PERIOD_NS / 2e9 + 1e-6):
                 state.apply(message, 0)
             seen.append(None if state.mesh is None else state.mesh.frame_id)
-        assert seen[:4] == [None, 100, 100, 101] and source.name == "show / slate_T001"
+        assert seen[:5] == [100, 100, 101, 101, 102] and source.name == "show / slate_T001"
         assert source.ended is not loop
-        assert seen[11] == 105 and state.picture("cam_0").frame_id == state.mesh.frame_id
-        assert (seen[13] == 100) is loop, "a loop has begun again"
+        assert seen[10] == 105 and state.picture("cam_0").frame_id == state.mesh.frame_id
+        assert (seen[12] == 100) is loop, "a loop has begun again"
         source.close()
 
 
@@ -157,7 +159,7 @@ def test_a_snapshot_of_a_take(tmp_path: Path) -> None:
     write_take(tmp_path / "take", "mesh")
     path = tmp_path / "shot.png"
     stop = threading.Event()
-    report = in_thread(lambda: run_view(VIEW, NOBODY, stop=stop, snapshot=path, take=tmp_path / "take"))
+    report = in_thread(lambda: run_view(VIEW, NOBODY, ViewOptions(snapshot=path, take=tmp_path / "take"), stop=stop))
     assert report.meshes >= 1 and cv2.imread(str(path)).shape == (272, 480, 3)
 
 

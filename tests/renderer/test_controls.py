@@ -5,7 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from renderer.viewer.controls import Look, OrbitCamera, shown_cameras
+from renderer.viewer.controls import MATERIALS, OVERLAYS, Look, shown_cameras
+from renderer.viewer.keys import KEYS
+from renderer.viewer.orbit import OrbitCamera
+from renderer.viewer.timeline import Timeline
 
 angles = st.floats(-3.0, 3.0)
 pitches = st.floats(-1.4, 1.4)
@@ -71,18 +74,70 @@ def test_zoom_stays_in_its_limits() -> None:
     assert OrbitCamera().zoom(-1000).distance_m == 50.0
 
 
+def presses(look: Look, keys: str) -> Look:
+    for key in keys.split():
+        look = look.press(key)
+    return look
+
+
 def test_keys() -> None:
+    look, seen, laid = Look(), [], []
+    for _ in MATERIALS:
+        seen.append(look.material)
+        laid.append(look.overlay)
+        look = presses(look, "m o")
+    assert seen == list(MATERIALS) and look.material == "skin" and presses(look, "n").material == MATERIALS[-1]
+    assert laid[: len(OVERLAYS)] == list(OVERLAYS)
     look = Look()
-    assert look.press("m").material == "clay" and look.press("m").press("m").material == "skin"
-    assert [look.press("o").overlay, look.press("o").press("o").overlay] == ["wire", "off"]
     assert look.press("]").opacity == pytest.approx(0.6) and look.press("[").opacity == pytest.approx(0.4)
-    for _ in range(20):
-        look = look.press("[")
-    assert look.opacity == 0.0
+    assert presses(look, "[ " * 20).opacity == 0.0 and presses(look, "] " * 20).opacity == 1.0
     assert look.press("space").held and look.press("t").turning and not look.press("h").figures
-    assert look.press("q") == look
+    assert [look.press(key).view for key in "123"] == ["free", "camera", "wall"]
+    assert [presses(look, "f " * k).frusta for k in range(4)] == ["none", "outlines", "pictures", "none"]
+    assert look.press("z").camera.orthographic and presses(look, "c c v").first_camera == 1
+    on = presses(look, "x e k g b ?")
+    assert (on.edges, on.eyes, on.onion, on.ghost, on.swapped, on.help) == (True, False, True, False, True, True)
+    assert presses(on, "x e k g b ?") == look and look.press("q") == look
     steered = look.steer(look.camera.orbit(0.2, 0))
     assert steered.steered and not steered.press("r").steered
+
+
+def test_every_key_is_in_the_table_and_every_key_of_the_table_does_something() -> None:
+    names = [name for key in KEYS for name in key.names]
+    assert len(names) == len(set(names))
+    elsewhere = {"p", "w", "escape"}  # the process answers these: tests of the window
+    for name in names:
+        timeline = Timeline([0, 1_000_000_000, 2_000_000_000], looping=True)
+        answered = Look().press(name) != Look() or Look(view="wall").press(name) != Look(view="wall")
+        answered = answered or Look(steered=True).press(name) != Look(steered=True)
+        assert answered or timeline.press(name) or name in elsewhere, name
+    for name in map(chr, range(33, 127)):
+        if not name.isupper() and name not in names:
+            assert Look().press(name) == Look() and not Timeline([0, 1], looping=True).press(name), name
+
+
+@given(cameras, st.tuples(angles, angles, angles))
+def test_an_orthographic_view_has_the_same_size_at_its_target_and_no_vanishing_point(
+    camera: OrbitCamera, aside: tuple[float, float, float]
+) -> None:
+    flat = Look(camera).press("z").camera
+    up = np.asarray(camera.target) + 0.1 * camera.distance_m * camera.eye_from_world()[1, :3]
+    np.testing.assert_allclose(on_screen(flat, up)[:2], on_screen(camera, up)[:2], atol=1e-9)
+    point = np.asarray(camera.target) + aside
+    nearer = point + 0.3 * camera.distance_m * camera.eye_from_world()[2, :3]
+    np.testing.assert_allclose(on_screen(flat, nearer)[:2], on_screen(flat, point)[:2], atol=1e-8)
+    assert on_screen(flat, nearer)[2] < on_screen(flat, point)[2]
+
+
+@given(cameras, st.tuples(angles, angles, angles))
+def test_focus_brings_a_point_into_the_middle(camera: OrbitCamera, point: tuple[float, float, float]) -> None:
+    focused = camera.focus(np.asarray(point))
+    np.testing.assert_allclose(on_screen(focused, np.asarray(point))[:2], 0, atol=1e-9)
+    assert (focused.yaw_rad, focused.pitch_rad, focused.distance_m) == (
+        camera.yaw_rad,
+        camera.pitch_rad,
+        camera.distance_m,
+    )
 
 
 def test_the_turntable_makes_a_round_in_twelve_seconds() -> None:

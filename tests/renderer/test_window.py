@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 
 from renderer.config import ViewConfig
-from renderer.viewer.app import run_view
+from renderer.viewer.app import ViewOptions, run_view
 from renderer.viewer.controls import Look
-from renderer.viewer.window import Window, has_display
+from renderer.viewer.events import Events, steer
+from renderer.viewer.orbit import OrbitCamera
+from renderer.viewer.window import has_display
 from streamer.config import BusConfig
 from streamer.errors import MissingExtra
 from tests.renderer.makers import Troupe
@@ -21,11 +23,11 @@ from tests.renderer.makers import Troupe
 SCRIPT = """
 import sys, threading
 from renderer.config import ViewConfig
-from renderer.viewer.app import run_view
+from renderer.viewer.app import ViewOptions, run_view
 from streamer.config import BusConfig
 ports = [int(port) for port in sys.argv[1:3]]
 bus = BusConfig(node_port=ports[0], infer_port=ports[1], record_port=ports[0], demo_port=ports[1])
-report = run_view(ViewConfig(width=400, height=300, cameras=2), bus, stop=threading.Event(), seconds=4.0)
+report = run_view(ViewConfig(width=400, height=300, cameras=2), bus, ViewOptions(seconds=4.0), stop=threading.Event())
 print(report.meshes, report.drawn)
 """
 
@@ -68,9 +70,10 @@ def test_the_window_shows_the_live_head(display: str) -> None:
 
 def test_a_display_that_is_not_there_is_one_clear_line() -> None:
     script = (
-        "import threading; from renderer.config import ViewConfig; from renderer.viewer.app import run_view;"
+        "import threading; from renderer.config import ViewConfig\n"
+        "from renderer.viewer.app import ViewOptions, run_view\n"
         "from streamer.config import BusConfig; from streamer.errors import GraphicsError\n"
-        "try: run_view(ViewConfig(), BusConfig(), stop=threading.Event(), window='on')\n"
+        "try: run_view(ViewConfig(), BusConfig(), ViewOptions(window='on'), stop=threading.Event())\n"
         "except GraphicsError as error: print(error)"
     )
     environment = {key: value for key, value in os.environ.items() if key != "WAYLAND_DISPLAY"}
@@ -88,21 +91,17 @@ def test_a_display_that_is_not_there_is_one_clear_line() -> None:
 def test_without_glfw_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "glfw", None)
     with pytest.raises(MissingExtra, match=r"mien\[view\]"):
-        run_view(ViewConfig(), BusConfig(), stop=threading.Event(), window="on")
+        run_view(ViewConfig(), BusConfig(), ViewOptions(window="on"), stop=threading.Event())
 
 
 def test_events_become_a_look() -> None:
-    window = Window.__new__(Window)  # the callbacks without a display
-    window._keys, window._orbit, window._pan, window._zoom = [], (0.0, 0.0), (0.0, 0.0), 0.0
-    window._on_char(None, ord("M"))
-    window._on_char(None, ord(" "))
-    window._on_scroll(None, 0.0, 2.0)
-    look, reset = window.steer(Look())
-    assert (look.material, look.held, look.steered, reset) == ("clay", True, True, False)
-    assert look.camera == Look().camera.zoom(2.0)
-    assert window.steer(look) == (look, False), "events are used once"
-    window._on_char(None, ord("r"))
-    assert window.steer(look) == (look.press("r"), True)
+    events = Events(keys=["m", "space"], zoom=2.0)
+    look = steer(Look(), events)
+    assert (look.material, look.held, look.steered) == ("clay", True, True)
+    assert look.camera == Look().camera.zoom(2.0) and steer(look, Events()) == look
+    assert steer(Look(), Events(orbit=(0.1, 0.0))).camera == OrbitCamera().orbit(0.1, 0.0)
+    assert steer(Look(), Events(pan=(0.1, 0.0))).camera == OrbitCamera().pan(0.1, 0.0)
+    assert steer(look, Events(keys=["r"])) == look.press("r")
 
 
 def test_displays(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

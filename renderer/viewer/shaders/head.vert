@@ -1,16 +1,25 @@
 // The head in the free view.
+#ifdef GEOMETRY // a geometry stage stands between
+#define eye_position g_position
+#define eye_normal g_normal
+#define mark g_mark
+#define heat g_heat
+#endif
 uniform mat4 clip_from_world;
 uniform mat4 eye_from_world;
 in vec3 in_position;
 in vec3 in_normal;
-in float in_open_sky;
+in vec4 in_mark; // share of the sky that is open, blood under the skin, fade towards the cut of the neck, eye: left 1, right -1
+in float in_heat;
 out vec3 eye_position;
 out vec3 eye_normal;
-out float open_sky;
+out vec4 mark;
+out float heat;
 
 void main() {
     eye_position = (eye_from_world * vec4(in_position, 1.0)).xyz;
     eye_normal = mat3(eye_from_world) * in_normal;
-    open_sky = in_open_sky;
+    mark = in_mark;
+    heat = in_heat;
     gl_Position = clip_from_world * vec4(in_position, 1.0);
 }

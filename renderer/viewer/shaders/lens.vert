@@ -1,5 +1,5 @@
 // The head as a real camera sees it: streamer.geometry.project in float32, then to clip space with the depth as w.
-#ifdef WIRE // the geometry stage stands between
+#ifdef GEOMETRY // a geometry stage stands between
 #define ink g_ink
 #endif
 uniform mat4 camera_from_world;
@@ -10,9 +10,10 @@ uniform vec2 size;           // calibrated picture, px
 uniform vec2 depth_range;    // metres
 uniform float limit_r2;
 uniform vec3 tint;           // display RGB
+uniform bool plain;          // the tint itself, without light
 in vec3 in_position;
 in vec3 in_normal;
-in float in_open_sky;
+in vec4 in_mark; // the first: share of the sky that is open
 out vec4 ink;   // lit tint; below 0 in the last where the lens sees nothing
 out vec2 pixel; // read back by the tests
 
@@ -20,7 +21,7 @@ out vec2 pixel; // read back by the tests
 vec3 lit(vec3 normal, vec3 view) {
     float key = max(dot(normal, normalize(vec3(-0.4, 0.5, 0.75))), 0.0);
     float facing = 1.0 - max(dot(normal, view), 0.0);
-    vec3 light = tint * (0.30 + 0.72 * key) * mix(0.55, 1.0, in_open_sky) + 0.10 * key * key * key * key;
+    vec3 light = tint * (0.30 + 0.72 * key) * mix(0.55, 1.0, in_mark.x) + 0.10 * key * key * key * key;
     return min(light + tint * 0.35 * facing * facing, 1.0); // a bright edge parts the mesh from the picture
 }
 
@@ -40,7 +41,7 @@ void main() {
     float near = depth_range.x, far = depth_range.y;
     gl_Position = vec4(device.x * depth, -device.y * depth, ((far + near) * depth - 2.0 * far * near) / (far - near), depth);
     vec3 turned = mat3(camera_from_world) * in_normal;
-    ink = vec4(lit(vec3(turned.x, -turned.yz), normalize(vec3(-point.x, point.yz))), 1.0);
+    ink = vec4(plain ? tint : lit(vec3(turned.x, -turned.yz), normalize(vec3(-point.x, point.yz))), 1.0);
     if (!valid) {
         gl_Position = vec4(0.0, 0.0, 0.0, 1.0); // any finite place: fragments of such triangles are discarded
         ink.a = -1e6;
