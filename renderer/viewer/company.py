@@ -37,7 +37,8 @@ class Company:
         self._layer = layer
         self._visibility: Visibility | None = None
         self._surfaces: dict[str, tuple[Surface, MeshFrame]] = {}
-        self._done: tuple[object, ...] = ()
+        self._head: MeshFrame | None = None
+        self._asked: tuple[object, ...] = ()
         self._rig: tuple[Camera, ...] = ()
         self._pair: tuple[MeshFrame | None, tuple[MeshFrame, Topology] | None] = (None, None)
         self.through: tuple[Through, ...] = ()
@@ -60,12 +61,11 @@ class Company:
 
     def update(self, state: ViewState, head: MeshFrame | None, look: Look, rig: tuple[Camera, ...]) -> None:
         """Load what the look asks for; nothing is done again for the same mesh and look."""
-        if not same_rig(rig, self._rig):
-            self._rig = rig
-        asked = (head, look.material, look.onion, look.ghost, look.swapped, id(self._rig))
-        if asked == self._done or head is None:
+        asked = (look.material, look.onion, look.ghost, look.swapped)
+        unchanged = head is self._head and asked == self._asked and same_rig(rig, self._rig)
+        if unchanged or head is None:
             return
-        self._done = asked
+        self._head, self._asked, self._rig = head, asked, rig
         found = []
         if look.onion:
             earlier = list(state.earlier)

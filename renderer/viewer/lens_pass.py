@@ -11,7 +11,7 @@ from streamer.types import F64
 
 TINT = (0.24, 0.80, 0.90)
 """Colour of the overlay, display RGB: no skin is cyan."""
-_FLESH = (0.78, 0.60, 0.50)
+FLESH = (0.78, 0.60, 0.50)
 """What the mesh is taken to look like where its difference from the picture is shown."""
 _REACH_PX = 1.0
 _OUTLINE_PX = 1.8
@@ -64,7 +64,7 @@ class LensPass:
         self._context.viewport = viewport
         picture.use(0)
         extra = "DIFFERENCE" if mode == "difference" else ""
-        colour = _FLESH if mode == "difference" else tint
+        colour = FLESH if mode == "difference" else tint
         body = {"solid": "LENS", "wire": "LENS WIRE", "silhouette": "LENS HIDE", "difference": "LENS DIFFERENCE"}[mode]
         program = self._set(body, lens, viewport, opacity, colour)
         self._context.enable_only(moderngl.DEPTH_TEST | moderngl.CULL_FACE)

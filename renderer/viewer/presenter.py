@@ -85,12 +85,12 @@ class Presenter:
         """Lay the screen out anew when size, view, rig or the cameras that are shown are others than before."""
         rig = () if state.calibration is None else state.calibration.cameras
         if not same_rig(rig, self._rig):
-            self._rig = rig
+            self._rig, self._arranged = rig, None
         ids = tuple(camera.id for camera in self._rig)
         count = len(ids) if self.look.view == "wall" else self._count + (self.look.view == "camera")
         first = 0 if self.look.view == "wall" else self.look.first_camera
         shown = shown_cameras(ids, count, first)
-        wanted = (self._size, self.look.view, self.look.figures, bar is not None, shown, id(self._rig))
+        wanted = (self._size, self.look.view, self.look.figures, bar is not None, shown)
         if wanted == self._arranged:
             return
         self._arranged = wanted

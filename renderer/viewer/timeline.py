@@ -58,7 +58,8 @@ class Timeline:
     @property
     def row(self) -> int:
         """The moment that is shown: the last one that is not later than the position."""
-        return max(int(np.searchsorted(self._at_s, self._position_s + 1e-9, "right")) - 1, 0)
+        row = max(int(np.searchsorted(self._at_s, self._position_s + 1e-9, "right")) - 1, 0)
+        return min(row, self._loop[1]) if self.playing and self.looping else row
 
     @property
     def ended(self) -> bool:
