@@ -13,11 +13,11 @@ class InferenceConfig:
     model: str = "live"
     """Name of a model that ships with Mien, or a folder with a `model.toml`."""
     engine: Literal["openvino", "tensorrt", "torch"] = "openvino"
-    """What runs the graphs: `openvino` on the CPU, `tensorrt` on an NVIDIA GPU (docs/gpu.md), `torch` as reference. Never
-    replaced by another in silence."""
+    """What runs the graphs: `openvino` on the CPU, `tensorrt` on an NVIDIA GPU (docs/gpu.md), `torch` as reference.
+    Never replaced by another in silence."""
     precision: Literal["auto", "f32", "bf16", "f16"] = "auto"
-    """Precision of the convolution graphs; geometry is always float32. `auto` takes bf16 (openvino) or f16 (tensorrt) for
-    graphs whose rounding moves no vertex by 0.05 mm, where a trial at the first start shows it faster."""
+    """Precision of the convolution graphs; geometry is always float32. `auto` takes bf16 (openvino) or f16 (tensorrt)
+    for graphs whose rounding moves no vertex by 0.05 mm, where a trial at the first start shows it faster."""
     threads: int = field(default=0, metadata=limits(0, 256))
     """Threads of each graph; 0: half of all cores, since stages of two sets overlap."""
     track: bool = True
