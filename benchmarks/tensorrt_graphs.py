@@ -17,7 +17,7 @@ from typing import Any
 import onnx
 
 from inference.tempeh.export import export_graphs
-from inference.tempeh.published.export import coarse_graphs, refine_graphs
+from inference.tempeh.published.export import gpu_graphs
 from inference.tempeh.published.seeded import seeded_model
 from inference.tempeh.published.store import HEIGHT, WIDTH, load_coarse, load_refine
 from inference.tensorrt.half import CONVOLUTIONAL, PRODUCTS, half
@@ -53,8 +53,7 @@ def live(trt: Any, folder: Path) -> list[dict[str, Any]]:
 def published(trt: Any, folder: Path, views: int) -> list[dict[str, Any]]:
     """The published network's graphs with seeded weights."""
     model = seeded_model()
-    specs = coarse_graphs(load_coarse(model), views, HEIGHT // 2, WIDTH // 2)
-    specs |= refine_graphs(load_refine(model), views, HEIGHT, WIDTH)
+    specs = gpu_graphs(load_coarse(model), load_refine(model), views, (HEIGHT, WIDTH))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # sizes become constants of the graph, and are meant to
         export_graphs(specs, folder)

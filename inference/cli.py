@@ -25,6 +25,7 @@ def add_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]", comm
         common: parent parser with --config, --set and --json.
     """
     from inference.tempeh.cli import add_published_verbs, add_register, add_scan_arguments
+    from inference.tensorrt.cli import add_model_verbs
 
     _add_runs(verbs, common)
     add_scan_arguments(_add_train(verbs, common))
@@ -34,11 +35,7 @@ def add_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]", comm
     add_verb(
         models, "list", _model_list, "models that ship with Mien, and their figures", "mien model list", common=common
     )
-    check = add_verb(
-        models, "check", _model_check, "check a model's parts, and compile it", "mien model check", common=common
-    )
-    check.add_argument("model", nargs="?", metavar="MODEL", help="name or folder (default: inference.model)")
-    check.add_argument("--no-compile", action="store_true", help="only look at the files")
+    add_model_verbs(models, common)
     add_published_verbs(models, common)
     bench = verbs.add_parser("bench", help="what things cost on this machine", description="what things cost here")
     benches = bench.add_subparsers(dest="what", metavar="WHAT", required=True)
@@ -235,30 +232,17 @@ def _train(args: argparse.Namespace) -> int:
 
 
 def _model_list(args: argparse.Namespace) -> int:
+    from inference.describe import describe
     from inference.model_store import load_model, shipped_models
 
     args.load()
-    models = [_describe(load_model(name)) for name in shipped_models()]
+    models = [describe(load_model(name)) for name in shipped_models()]
     lines = [
         f"{m['name']:<12} {m['vertices']} vertices, up to {m['max_views']} views of {m['width']}x{m['height']}, "
         f"{m['megabytes']} MB" + "".join(f"\n             {key} {value:g}" for key, value in m["measured"].items())
         for m in models
     ]
     _print(args, {"models": models}, "\n".join(lines) or "no model ships with this Mien; make one with: mien train")
-    return 0
-
-
-def _model_check(args: argparse.Namespace) -> int:
-    from inference.reconstruct import compile_graphs
-
-    settings = args.load()
-    model = _model(args, settings)
-    result = _describe(model)
-    if not args.no_compile:
-        chosen = settings.inference
-        graphs = compile_graphs(model, chosen.engine, chosen.precision, chosen.threads)
-        result["compiled"] = {name: graph.precision for name, graph in graphs.items()}
-    _print(args, {"ok": True, **result}, f"{result['name']} ({result['id']}): whole, and fits its topology")
     return 0
 
 
@@ -294,12 +278,33 @@ def _bench_published(args: argparse.Namespace, settings: Any, chosen: "Inference
     seeded = name == FULL and FULL not in shipped_models() and not Path(FULL).exists()
     if not seeded and _model(args, settings).manifest.published is None:
         return None
-    if chosen.precision == "bf16":
-        raise ConfigError("--precision bf16: published networks run in f32 here; leave it out")
+    if chosen.engine == "tensorrt":
+        return _bench_on_device(None if seeded else _model(args, settings), chosen.precision, args)
+    if chosen.precision in ("bf16", "f16"):
+        raise ConfigError(f"--precision {chosen.precision}: published networks run in f32 here; leave it out")
     model, graphs = prepared(None if seeded else str(_model(args, settings).folder))
     return bench_published(
         model, graphs, engine=chosen.engine, threads=chosen.threads, views=args.views, meshes=args.meshes or 3
     )
+
+
+def _bench_on_device(model: "ModelFiles | None", precision: str, args: argparse.Namespace) -> dict[str, Any]:
+    """Return the figures of a published network on a GPU; None: the seeded one, which refines its template."""
+    try:
+        from inference.tempeh.gpu.bench import bench_on_device
+        from inference.tempeh.published.seeded import seeded_model
+
+        return bench_on_device(
+            model or seeded_model(),
+            precision=precision,
+            views=args.views,
+            meshes=args.meshes or 30,
+            from_template=model is None,
+        )
+    except ModuleNotFoundError as error:
+        if error.name not in ("torch", "onnx", "scipy"):
+            raise
+        raise MissingExtra(error.name, "train") from error
 
 
 def _inference(args: argparse.Namespace, settings: Any) -> "InferenceConfig":
@@ -315,27 +320,6 @@ def _model(args: argparse.Namespace, settings: Any) -> "ModelFiles":
     from inference.model_store import load_model
 
     return load_model(args.model or settings.inference.model)
-
-
-def _describe(model: "ModelFiles") -> dict[str, Any]:
-    from dataclasses import asdict
-
-    size = sum(file.stat().st_size for file in model.folder.iterdir() if file.is_file())
-    made = asdict(model.provenance)
-    return {
-        "name": model.name,
-        "id": model.id,
-        "folder": str(model.folder),
-        "vertices": model.topology.vertex_count,
-        "topology": model.topology.name,
-        "max_views": model.max_views,
-        "width": model.width,
-        "height": model.height,
-        "graphs": {name: graph.precision for name, graph in model.graphs.items()},
-        "megabytes": round(size / 1e6, 2),
-        "measured": made.pop("measured"),
-        "provenance": made,
-    }
 
 
 def _print(args: argparse.Namespace, result: Mapping[str, Any], text: str) -> None:

@@ -22,6 +22,7 @@ from inference.figures import CURVE_MM, MM, Figures, Gap, Openings, find_gaps
 from inference.framing import choose_evenly
 from inference.metrics import jitter_mm, regions_of
 from inference.model_store import ModelFiles
+from inference.precision import lowest
 from inference.reconstruct import NetworkFactory, Reconstructor, compile_graphs, live_network
 from inference.reprocess import offline_sync, reconstruct_all
 from inference.truths import MeshTruths, ScanTruths, TrueHead, Truths, nearest_regions
@@ -126,7 +127,7 @@ def _result(
         "model": model.name,
         "model_id": model.id,
         "engine": options.engine,
-        "precision": "bf16" if "bf16" in precisions else "f32",
+        "precision": lowest(precisions),
         "without": options.ablate,
         "views": round(float(np.mean(tally.views)), 2),
         "takes": takes,

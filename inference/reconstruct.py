@@ -11,7 +11,7 @@ from inference.engines import Graph, Precision, open_engine
 from inference.expressions import ExpressionSolver, unpack_basis
 from inference.model_store import ModelFiles
 from inference.pictures import PictureMaker
-from inference.precision import HARMLESS, decision_file, keep_decision, kept_decision
+from inference.precision import decision_file, harmless, keep_decision, kept_decision, lowest, plan_folder
 from inference.schedule import ITEM, PICTURES, RESULT, WHEN, Access, Stage, run_in_order
 from streamer.errors import EngineError, ModelError
 from streamer.types import F32, U8, Calibration, Camera, FrameSet, MeshFrame
@@ -143,15 +143,15 @@ def compile_graphs(model: ModelFiles, engine: str, precision: Precision, threads
         MissingExtra: its package is not installed.
     """
     threads = threads or max(1, len(os.sched_getaffinity(0)) // 2)
-    runtime = open_engine(engine, threads=threads)
+    runtime = open_engine(engine, threads=threads, cache_dir=plan_folder(engine))
     nets = {name for name, graph in model.graphs.items() if graph.precision == "net"}
     wanted: dict[str, Precision] = {name: precision if name in nets else "f32" for name in model.graphs}
-    path, open_question = None, frozenset(nets & HARMLESS)
+    path, open_question = None, frozenset(nets & harmless(engine))
     if precision == "auto":
-        wanted |= dict.fromkeys(nets - HARMLESS, "f32")
+        wanted |= dict.fromkeys(nets - open_question, "f32")
         path = decision_file(model.id, engine, runtime.version, threads)
         for name, kept in (kept_decision(path, open_question) or {}).items():
-            wanted[name] = "bf16" if kept == "bf16" else "f32"
+            wanted[name] = kept
     graphs = {name: runtime.compile(graph.path, precision=wanted[name]) for name, graph in model.graphs.items()}
     if path is not None and any(wanted[name] == "auto" for name in open_question):
         keep_decision(path, {name: graphs[name].precision for name in open_question})
@@ -206,8 +206,8 @@ class Reconstructor:
 
     @property
     def precision(self) -> str:
-        """`bf16` if any graph is computed in it, else `f32`."""
-        return "bf16" if any(graph.precision == "bf16" for graph in self.graphs.values()) else "f32"
+        """The lowest that any graph is computed in."""
+        return lowest(graph.precision for graph in self.graphs.values())
 
     @property
     def views(self) -> frozenset[str]:

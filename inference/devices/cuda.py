@@ -215,7 +215,7 @@ class CudaDevice:
         """
         try:
             yield
-        except self.driver.Error as error:
+        except (self.driver.Error, EngineError) as error:
             if not self._lost:
                 log.error("the GPU has failed: %s", error)
             self._lost = self._lost or str(error) or type(error).__name__

@@ -42,6 +42,20 @@ def _spread(a: Attributes, x: Tensor) -> tuple[Tensor, list[int]]:
     return functional.pad(x, sides), [0] * dimensions
 
 
+def _wide(run: Operator) -> Operator:
+    """Let sums of products of float16 be in float32 and be rounded once, as tensor cores do it.
+
+    It is also ten times as fast on a CPU.
+    """
+
+    def wide(a: Attributes, i: Sequence[Any]) -> Any:
+        if i[0].dtype != torch.float16:
+            return run(a, i)
+        return run(a, [None if value is None else value.float() for value in i]).half()
+
+    return wide
+
+
 def _conv(a: Attributes, i: Sequence[Any]) -> Tensor:
     x, padding = _spread(a, i[0])
     run = {3: functional.conv1d, 4: functional.conv2d, 5: functional.conv3d}[x.dim()]
@@ -201,18 +215,18 @@ OPERATORS: dict[str, Operator] = {
     "Cast": lambda a, i: i[0].to(KINDS[a["to"]]),
     "Clip": _clip,
     "Concat": lambda a, i: torch.cat(list(i), a["axis"]),
-    "Conv": _conv,
-    "ConvTranspose": _conv_transpose,
+    "Conv": _wide(_conv),
+    "ConvTranspose": _wide(_conv_transpose),
     "Div": _divide,
     "Exp": lambda a, i: i[0].exp(),
     "Expand": _expand,
     "Flatten": _flatten,
     "Gather": _gather,
-    "Gemm": _gemm,
+    "Gemm": _wide(_gemm),
     "GridSample": _grid_sample,
     "Identity": lambda a, i: i[0],
     "Less": lambda a, i: i[0] < i[1],
-    "MatMul": lambda a, i: i[0] @ i[1],
+    "MatMul": _wide(lambda a, i: i[0] @ i[1]),
     "MaxPool": _max_pool,
     "Mul": lambda a, i: i[0] * i[1],
     "Pow": lambda a, i: i[0] ** i[1],

@@ -1,7 +1,7 @@
 """Torch as an engine: the reference that others are held against, for any exported graph. Slow, and plain.
 
 It reads the ONNX file that the other engines read and computes it operator by operator. `f16` computes the graph as
-`inference.tensorrt.half` writes it for a GPU, on the CPU: sums of a convolution are wider there, as in tensor cores.
+`inference.tensorrt.half` writes it for a GPU, on the CPU, with sums in float32, as tensor cores have them.
 """
 
 import threading

@@ -7,7 +7,7 @@ import pytest
 from inference import precision, reconstruct
 from inference.engines import TensorSpec
 from inference.model_store import GraphFile
-from inference.precision import decision_file, keep_decision, kept_decision
+from inference.precision import decision_file, keep_decision, kept_decision, lowest
 from inference.reconstruct import compile_graphs
 from tests.inference.makers import tiny_model
 from tests.inference.tiny_graphs import conv_and_sample
@@ -38,26 +38,40 @@ class Machine:
 def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Machine:
     one = Machine()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(reconstruct, "open_engine", lambda name, threads: one)
+    monkeypatch.setattr(reconstruct, "open_engine", lambda name, threads, cache_dir: one)
     return one
 
 
-@pytest.mark.parametrize("answer", ["bf16", "f32"])
-def test_auto_asks_once_and_only_about_harmless_graphs(machine: Machine, tmp_path: Path, answer: str) -> None:
+@pytest.mark.parametrize(
+    ("engine", "answer", "asked"),
+    [
+        ("openvino", "bf16", {"keys"}),
+        ("openvino", "f32", {"keys"}),
+        ("tensorrt", "f16", {"keys", "features"}),
+        ("torch", "f32", set()),
+    ],
+)
+def test_auto_asks_once_and_only_about_harmless_graphs(
+    engine: str, answer: str, asked: set[str], machine: Machine, tmp_path: Path
+) -> None:
     source = conv_and_sample(tmp_path / "source.onnx")
-    kinds = {"features": "net", "keys": "net", "attend": "geometry"}
+    kinds = {"heat": "net", "features": "net", "keys": "net", "attend": "geometry"}
     graphs = {name: GraphFile(source, kind) for name, kind in kinds.items()}  # type: ignore[arg-type]
     model = tiny_model(tmp_path / "model", graphs=graphs)
     machine.answer = answer
-    compile_graphs(model, "fake", "auto", 1)
-    assert machine.asked == {"features": "f32", "keys": "auto", "attend": "f32"}
-    compile_graphs(model, "fake", "auto", 1)
-    assert machine.asked == {"features": "f32", "keys": answer, "attend": "f32"}
-    compile_graphs(model, "fake", "bf16", 1)
-    assert machine.asked == {"features": "bf16", "keys": "bf16", "attend": "f32"}
+    compile_graphs(model, engine, "auto", 1)
+    assert machine.asked == dict.fromkeys(kinds, "f32") | dict.fromkeys(asked, "auto")
+    compile_graphs(model, engine, "auto", 1)
+    assert machine.asked == dict.fromkeys(kinds, "f32") | dict.fromkeys(asked, answer)
+    compile_graphs(model, engine, "bf16", 1)
+    assert machine.asked == {"heat": "bf16", "features": "bf16", "keys": "bf16", "attend": "f32"}
     machine.version = "2"
-    compile_graphs(model, "fake", "auto", 1)
-    assert machine.asked["keys"] == "auto"  # another runtime is asked again
+    compile_graphs(model, engine, "auto", 1)
+    assert all(machine.asked[name] == "auto" for name in asked)  # another runtime is asked again
+
+
+def test_the_lowest_precision_says_most() -> None:
+    assert lowest(["f32", "f16"]) == "f16" and lowest(["f16", "bf16", "f32"]) == "bf16" and lowest([]) == "f32"
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"keys": "int4"}', '{"keys": "f32", "more": "f32"}', "{}"])

@@ -11,8 +11,10 @@ import pytest
 from onnx import TensorProto
 from onnx.reference import ReferenceEvaluator
 
+from inference.model_export import HALVES
 from inference.tempeh.export import export_graphs
-from inference.tempeh.published.export import coarse_graphs, refine_graphs
+from inference.tempeh.gpu.network import GRAPHS
+from inference.tempeh.published.export import gpu_graphs
 from inference.tensorrt.half import CONVOLUTIONAL, PRODUCTS, half
 from inference.tensorrt.plan import CAPABILITIES, build_plan, import_rtx
 from streamer.errors import EngineError, MissingExtra, ModelError
@@ -96,11 +98,15 @@ def test_live_graphs_compile(graph: Path, rtx: Any, tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")  # sizes are constants of a graph, and meant to be
 def test_published_graphs_compile(rtx: Any, tmp_path: Path) -> None:
     """The small size; benchmarks/tensorrt_graphs.py does the full one."""
-    specs = coarse_graphs(hard_coarse(), 4, 60, 80) | refine_graphs(hard_refine(), 4, 60, 80)
-    export_graphs(specs, tmp_path)
-    for path in sorted(tmp_path.glob("*.onnx")):
+    export_graphs(gpu_graphs(hard_coarse(), hard_refine(), 4, (96, 128)), tmp_path)
+    paths = sorted(tmp_path.glob("*.onnx"))
+    assert {path.stem for path in paths} == set(GRAPHS)
+    for path in paths:
         for capability in (80, 120):
-            assert len(build_plan(rtx, path, capability=capability)) > 10_000
+            assert len(build_plan(rtx, path, capability=capability)) > 5_000
+        if path.stem in HALVES:
+            onnx.save(half(onnx.load(str(path)), CONVOLUTIONAL), str(path))
+            assert len(build_plan(rtx, path, capability=89)) > 5_000
 
 
 @pytest.mark.parametrize("name", REFUSED)

@@ -1,10 +1,14 @@
 """Puts the machine that is not there in the place of pycuda, cuda-bindings, tensorrt and nvcc."""
 
 import ctypes
+import hashlib
+import os
+import shutil
 import stat
 import struct
 import sys
 from collections.abc import Callable
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,7 +19,9 @@ from inference.kernels import compile as compiler
 from tests.inference.fake_gpu.driver import make_bindings, make_driver
 from tests.inference.fake_gpu.machine import Machine
 from tests.inference.fake_gpu.trt import VERSION, make_tensorrt
-from tests.inference.kernels_on_cpu import Kernels
+from tests.inference.kernels_on_cpu import SHIM, Kernels
+
+CACHE = Path(__file__).parents[3] / ".pytest_cache" / "kernels"
 
 NVCC = """#!/bin/sh
 # nvcc that wraps its source instead of compiling it
@@ -30,18 +36,29 @@ Launch = Callable[[str, tuple[int, ...], tuple[int, ...], str, tuple[Any, ...]],
 
 
 class Libraries:
-    """Source texts to C libraries, kept as long as the folder."""
+    """Source texts to C libraries, kept beside pytest's own cache: compiling takes seconds."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._held: dict[str, Kernels] = {}
+        self._held: dict[str, ctypes.CDLL] = {}
+
+    def _library(self, source: str) -> ctypes.CDLL:
+        key = hashlib.sha256((source + SHIM.read_text()).encode()).hexdigest()
+        kept = CACHE / f"{key}.so"
+        if not kept.exists():
+            work = self._folder / key[:16]
+            work.mkdir(exist_ok=True)
+            Kernels(work, {"kernels": source})
+            CACHE.mkdir(parents=True, exist_ok=True)
+            partial = CACHE / f"{key}.{os.getpid()}.partial"
+            shutil.copyfile(work / "all.so", partial)
+            partial.replace(kept)
+        return ctypes.CDLL(str(kept))
 
     def __call__(self, source: str) -> Launch:
         if source not in self._held:
-            folder = self._folder / str(len(self._held))
-            folder.mkdir()
-            self._held[source] = Kernels(folder, {"kernels": source})
-        library = self._held[source].library
+            self._held[source] = self._library(source)
+        library = self._held[source]
 
         def launch(name: str, grid: tuple[int, ...], block: tuple[int, ...], kinds: str, values: Any) -> None:
             held = [ctypes.c_void_p(v) if k == "P" else ctypes.c_int(v) for k, v in zip(kinds, values, strict=True)]
@@ -63,6 +80,7 @@ def install(
     modules = {"pycuda": pycuda, "pycuda.driver": driver, "cuda": cuda, "cuda.bindings": middle}
     modules |= {"cuda.bindings.driver": bindings, "tensorrt": make_tensorrt(machine, version)}
     for name, module in modules.items():
+        module.__spec__ = ModuleSpec(name, None)  # torch asks for it
         monkeypatch.setitem(sys.modules, name, module)
     nvcc = folder / "nvcc"
     nvcc.write_text(NVCC)
