@@ -33,7 +33,7 @@ def add_verbs(
         f"         mien view --take DIR --against truth --press m m m --snapshot out.png\n\n"
         f"Keys of the window; --press takes them too:\n{help_lines()}",
     )
-    view.add_argument("--snapshot", type=Path, metavar="FILE.png", help="wait for a mesh, write the screen")
+    view.add_argument("--snapshot", type=Path, metavar="FILE.png|.webp", help="wait for a mesh, write the screen")
     view.add_argument("--video", type=Path, metavar="FILE.mp4|.webp", help="write the screen from the first mesh on")
     view.add_argument("--web", action="store_true", help="serve the browser view on view.web_port, this machine only")
     view.add_argument("--headless", action="store_true", help="open no window even where there is a display")

@@ -11,7 +11,7 @@ from renderer.config import ViewConfig
 from renderer.viewer.captures import Captures
 from renderer.viewer.context import headless_context, window_context
 from renderer.viewer.events import Events, steer
-from renderer.viewer.files import AnimationWriter, VideoWriter, write_png
+from renderer.viewer.files import AnimationWriter, VideoWriter, picture_kind, write_picture
 from renderer.viewer.hud_parts import bar_rail
 from renderer.viewer.layers import open_layer
 from renderer.viewer.presenter import Presenter
@@ -98,6 +98,8 @@ def run_view(view: ViewConfig, bus: BusConfig, options: ViewOptions, *, stop: Ev
     windowed = options.window == "on" or (options.window == "auto" and not outputs and has_display())
     if not outputs and not windowed and options.window != "hidden":
         raise GraphicsError("no display to open a window on; use --snapshot FILE.png, --video FILE.mp4 or --web")
+    if options.snapshot is not None:
+        picture_kind(options.snapshot)  # said before waiting, not after
     with ExitStack() as stack:
         source = _open_source(bus, options, windowed)
         stack.callback(source.close)
@@ -192,7 +194,7 @@ class _Shell:
             if not self._film:
                 self._source.wait(stop, min(max(due_s - time.monotonic(), 0.0) or _IDLE_S, _IDLE_S))
         if options.snapshot is not None and self._presenter is not None and self._state.meshes:
-            write_png(options.snapshot, self._final(self._presenter))
+            write_picture(options.snapshot, self._final(self._presenter))
         return self._report(time.monotonic() - started_s)
 
     def _final(self, presenter: Presenter) -> U8:
@@ -204,7 +206,7 @@ class _Shell:
 
     def _bar(self) -> Bar | None:
         timeline = self._source.timeline
-        return None if timeline is None or self._window is None else timeline.bar()
+        return None if timeline is None else timeline.bar()
 
     def _ready(self, now_s: float, first_mesh_s: float) -> bool:
         if self._presenter is None or not first_mesh_s:
@@ -287,5 +289,5 @@ class _Shell:
 
 def _writer(path: Path, view: ViewConfig) -> VideoWriter | AnimationWriter:
     if path.suffix.lower() == ".webp":
-        return AnimationWriter(path, view.max_fps)
+        return AnimationWriter(path, view.width, view.height, view.max_fps)
     return VideoWriter(path, view.width, view.height, view.max_fps)

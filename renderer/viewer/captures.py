@@ -3,7 +3,7 @@
 import time
 from pathlib import Path
 
-from renderer.viewer.files import VideoWriter, write_png
+from renderer.viewer.files import VideoWriter, write_picture
 from streamer.types import U8
 
 
@@ -41,7 +41,7 @@ class Captures:
     def shoot(self, rgb: U8) -> None:
         """Write a picture (H, W, 3)."""
         path = self._path(".png")
-        write_png(path, rgb)
+        write_picture(path, rgb)
         self.said = f"screenshot: {path}"
 
     def toggle(self, size: tuple[int, int], now_s: float) -> None:

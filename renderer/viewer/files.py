@@ -14,21 +14,37 @@ from streamer.errors import ConfigError
 from streamer.types import U8
 
 _TICKS = 90_000
+_MILLISECONDS = 1000
 _H264 = {"preset": "veryfast", "crf": "20"}
 
 
-def write_png(path: Path, rgb: U8) -> None:
-    """Write a picture: whole, or not at all.
+def picture_kind(path: Path) -> tuple[int, int]:
+    """How a picture of this name is encoded, for `cv2.imencode`.
+
+    Raises:
+        ConfigError: it ends neither in .png nor in .webp.
+    """
+    kinds = {".png": (cv2.IMWRITE_PNG_COMPRESSION, 3), ".webp": (cv2.IMWRITE_WEBP_QUALITY, 90)}
+    kind = kinds.get(path.suffix.lower())
+    if kind is None:
+        raise ConfigError(f"{path}: pictures are written as .png or .webp; choose a name that ends so")
+    return kind
+
+
+def write_picture(path: Path, rgb: U8) -> None:
+    """Write a picture as its name ends: `.png`, or the smaller `.webp`; whole, or not at all.
 
     Args:
         path: the file; its folder is made.
         rgb: (H, W, 3).
 
     Raises:
+        ConfigError: another ending.
         OSError: the place cannot be written.
     """
+    kind = picture_kind(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    _, data = cv2.imencode(".png", np.ascontiguousarray(rgb[..., ::-1]), (cv2.IMWRITE_PNG_COMPRESSION, 3))
+    _, data = cv2.imencode(path.suffix.lower(), np.ascontiguousarray(rgb[..., ::-1]), kind)
     partial = path.with_name(f".{path.name}.partial")
     try:
         partial.write_bytes(data.tobytes())
@@ -135,53 +151,59 @@ class VideoWriter:
 class AnimationWriter:
     """A moving picture for web pages: WebP, played again and again.
 
+    The file has its name when it is closed; until then, and when an error ends the block, there is none.
+
     Args:
         path: the file, `.webp`; its folder is made.
+        width: px.
+        height: px.
         fps: rate; pictures that come sooner are left out.
         quality: 1..100.
 
     Raises:
         ConfigError: the name does not end in .webp.
+        OSError: the place cannot be written.
     """
 
-    def __init__(self, path: Path, fps: float, quality: int = 70) -> None:
-        """Write nothing yet."""
+    def __init__(self, path: Path, width: int, height: int, fps: float, quality: int = 92) -> None:
+        """Open the file."""
         if path.suffix.lower() != ".webp":
             raise ConfigError(f"{path}: animations are written as .webp; choose a name that ends so")
+        path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
+        self.frames = 0
         self._period_s = 1.0 / fps
-        self._quality = quality
-        self._frames: list[U8] = []
-        self._times_s: list[float] = []
-
-    @property
-    def frames(self) -> int:
-        """Pictures kept so far."""
-        return len(self._frames)
+        self._last_s: float | None = None
+        self._partial = path.with_name(f".{path.stem}.partial.webp")
+        self._container = av.open(str(self._partial), "w", options={"loop": "0"})
+        rate = Fraction(fps).limit_denominator(1001)
+        stream = self._container.add_stream("libwebp_anim", rate=rate, options={"quality": str(quality)})
+        if not isinstance(stream, VideoStream):
+            raise TypeError("FFmpeg's libwebp_anim is no video codec")
+        self._stream = stream
+        self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, "yuv420p"
+        self._stream.time_base = self._stream.codec_context.time_base = Fraction(1, _MILLISECONDS)
 
     def write(self, rgb: U8, time_s: float) -> None:
         """Append a picture (H, W, 3); arguments as of `VideoWriter.write`."""
-        if self._times_s and time_s < self._times_s[-1] + 0.999 * self._period_s:
+        if self._last_s is not None and time_s < self._last_s + 0.999 * self._period_s:
             return
-        self._frames.append(np.ascontiguousarray(rgb[..., ::-1]))
-        self._times_s.append(time_s)
+        self._last_s = time_s
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")
+        frame.pts, frame.time_base = round(time_s * _MILLISECONDS), Fraction(1, _MILLISECONDS)
+        self._container.mux(self._stream.encode(frame))
+        self.frames += 1
 
     def close(self) -> None:
-        """Write the file; without a single picture there is none."""
-        if not self._frames:
-            return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        animation = cv2.Animation(0)
-        animation.frames = self._frames
-        gaps = [*np.diff(self._times_s), self._period_s]
-        animation.durations = [max(round(1000 * gap), 1) for gap in gaps]
-        partial = self.path.with_name(f".{self.path.stem}.partial.webp")
+        """Finish the file; without a single picture there is none."""
         try:
-            if not cv2.imwriteanimation(str(partial), animation, [cv2.IMWRITE_WEBP_QUALITY, self._quality]):
-                raise OSError(f"{self.path}: the animation could not be written")
-            partial.replace(self.path)
+            if self.frames:
+                self._container.mux(self._stream.encode(None))
+            self._container.close()
+            if self.frames:
+                self._partial.replace(self.path)
         finally:
-            partial.unlink(missing_ok=True)
+            self._partial.unlink(missing_ok=True)
 
     def __enter__(self) -> Self:
         """Return the writer."""
@@ -190,6 +212,7 @@ class AnimationWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Write, or leave nothing after an error."""
-        if kind is None:
-            self.close()
+        """Finish, or leave nothing after an error."""
+        if kind is not None:
+            self.frames = 0
+        self.close()

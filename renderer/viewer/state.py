@@ -70,6 +70,7 @@ class ViewState:
         self._draws = Window(2.0)
         self._drawn: MeshFrame | None = None
         self._truths: OrderedDict[int, MeshFrame] = OrderedDict()
+        self._rewound = False
         self.earlier: deque[MeshFrame] = deque(maxlen=_EARLIER)
         """Meshes that were shown before the one that is, the newest last; all of its topology."""
 
@@ -93,6 +94,8 @@ class ViewState:
             case Rewind():
                 self._health.clear()
                 self.earlier.clear()
+                self._rewound = True
+                self._arrivals, self._latency = Window(2.0), Window(10.0)
 
     def _take_frame(self, frame: Frame) -> None:
         history = self._pictures.setdefault(frame.camera, PictureHistory())
@@ -118,9 +121,10 @@ class ViewState:
 
     def _take_mesh(self, mesh: MeshFrame, now_ns: int) -> None:
         self._last_mesh_ns = now_ns
-        self._arrivals.push(now_ns)
+        moment_ns = now_ns if self.live else mesh.exposure_time_ns  # a take has its own time
+        self._arrivals.push(moment_ns)
         if mesh.publish_time_ns > 0 and mesh.exposure_time_ns > 0:
-            self._latency.push(now_ns, (mesh.publish_time_ns - mesh.exposure_time_ns) / 1e6)
+            self._latency.push(moment_ns, (mesh.publish_time_ns - mesh.exposure_time_ns) / 1e6)
         topology = self._topologies.get(mesh.topology_id)
         if topology is None:
             self._pending = mesh
@@ -136,8 +140,9 @@ class ViewState:
         else:
             if self.mesh is not None and self.mesh.topology_id != mesh.topology_id:
                 self.earlier.clear()
-            elif self.mesh is not None and self.mesh.frame_id != mesh.frame_id:
+            elif self.mesh is not None and self.mesh.frame_id != mesh.frame_id and not self._rewound:
                 self.earlier.append(self.mesh)
+            self._rewound = False
             self.mesh, self.topology = mesh, topology
             self.meshes += 1
 
@@ -170,6 +175,7 @@ class ViewState:
     def figures(self, now_ns: int) -> Figures:
         """Sum up for the screen."""
         mesh = self.mesh
+        moment_ns = now_ns if self.live or mesh is None else mesh.exposure_time_ns
         counters = {name: health.counters for name, (_, health) in self._health.items()}
         return Figures(
             source=self.source,
@@ -177,11 +183,11 @@ class ViewState:
             silent_s=0.0 if self._last_mesh_ns is None else max(now_ns - self._last_mesh_ns, 0) / 1e9,
             frame_id=None if mesh is None else mesh.frame_id,
             timecode=self._timecode(),
-            mesh_rate=self._arrivals.rate(now_ns),
+            mesh_rate=self._arrivals.rate(moment_ns),
             screen_rate=self._draws.rate(now_ns),
-            exposure_to_mesh_ms=self._latency.spread(now_ns),
+            exposure_to_mesh_ms=self._latency.spread(moment_ns),
             mesh_to_screen_ms=self._screen.spread(now_ns),
-            trace_ms=self._latency.trace(now_ns),
+            trace_ms=self._latency.trace(moment_ns),
             skew_us=self._skew_us(),
             views=0 if mesh is None else len(mesh.views),
             cameras=0 if self.calibration is None else len(self.calibration.cameras),

@@ -5,6 +5,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -14,12 +15,15 @@ import pytest
 
 from renderer.config import ViewConfig
 from renderer.viewer.app import ViewOptions, ViewReport, run_view
+from renderer.viewer.captures import Captures
+from renderer.viewer.layers import open_layer
 from renderer.viewer.source import BusSource, TakeSource
 from renderer.viewer.state import ViewState
 from streamer.config import BusConfig
 from streamer.errors import GraphicsError, TakeError, TransportError
 from streamer.takes import TakeWriter
-from tests.renderer.makers import PERIOD_NS, Troupe, frame, head_topology, in_thread, mesh, rig
+from streamer.types import Health
+from tests.renderer.makers import HEIGHT, PERIOD_NS, WIDTH, Troupe, frame, head_topology, in_thread, mesh, picture, rig
 
 VIEW = ViewConfig(width=480, height=272, max_fps=30.0, cameras=2)
 NOBODY = BusConfig(node_port=1, infer_port=1, record_port=1, demo_port=1)
@@ -161,6 +165,98 @@ def test_a_snapshot_of_a_take(tmp_path: Path) -> None:
     stop = threading.Event()
     report = in_thread(lambda: run_view(VIEW, NOBODY, ViewOptions(snapshot=path, take=tmp_path / "take"), stop=stop))
     assert report.meshes >= 1 and cv2.imread(str(path)).shape == (272, 480, 3)
+
+
+def test_a_take_is_filmed_picture_by_picture_in_its_own_time(tmp_path: Path) -> None:
+    write_take(tmp_path / "take", "mesh")
+    options = ViewOptions(video=tmp_path / "film.webp", take=tmp_path / "take", keys=("t",))
+    report = in_thread(lambda: run_view(VIEW, NOBODY, options, stop=threading.Event()))
+    found, animation = cv2.imreadanimation(str(tmp_path / "film.webp"))
+    assert found and len(animation.frames) == report.drawn == 6, "each mesh once, however slow the machine"
+    assert abs(np.asarray(animation.durations) - 33).max() <= 1
+    assert report.meshes == 6 and animation.frames[0].shape[:2] == (272, 480)
+
+
+def test_a_take_is_wound_to_any_place_with_what_was_before_it(tmp_path: Path) -> None:
+    write_take(tmp_path / "take", "mesh")
+    source, state = TakeSource(tmp_path / "take", loop=True), ViewState("take", live=False)
+
+    def shown(now_s: float) -> int:
+        for message in source.drain(now_s):
+            state.apply(message, 0)
+        assert state.mesh is not None and state.picture("cam_1").frame_id == state.mesh.frame_id
+        return state.mesh.frame_id
+
+    source.line.press("space")
+    assert shown(0.0) == 100 and shown(5.0) == 100
+    source.line.seek(1.0)
+    assert shown(6.0) == 105 and [mesh.frame_id for mesh in state.earlier] == [100, 101, 102, 103, 104]
+    source.line.press("left")
+    assert shown(7.0) == 104 and [mesh.frame_id for mesh in state.earlier] == [100, 101, 102, 103]
+    assert state.figures(0).mesh_rate == pytest.approx(30.0, rel=1e-3), "of the take, not of the hand that winds it"
+    source.close()
+
+
+def test_a_finished_take_shows_the_health_of_its_moment_not_the_first(tmp_path: Path) -> None:
+    topology = head_topology()
+    with TakeWriter(tmp_path / "take", calibration=rig(), config_text="", show="s", slate="s", take=1) as writer:
+        writer.write("topology", topology, 0)
+        for k, words in enumerate(("no calibration yet", "", "", "late frames")):
+            now = (k - 1) * 1_000_000_000 + 10**10
+            writer.write("health", Health("infer", now, "running", {}, {}, words), now)
+            writer.write("mesh", replace(mesh(k, topology), exposure_time_ns=now), now + 1)
+    source, told = TakeSource(tmp_path / "take", loop=False), []
+    state = ViewState("take", live=False)
+    for step in range(8):
+        for message in source.drain(step / 2):
+            state.apply(message, 0)
+        told.append(state.figures(0).message)
+    assert told[0] == "" and told[-1] == "infer: late frames" and source.ended
+    source.line.press("home")
+    for message in source.drain(9.0):
+        state.apply(message, 0)
+    assert state.figures(0).message == "", "wound back: what came later does not count"
+    source.close()
+
+
+def test_layers_belong_to_meshes_by_id_else_by_time(tmp_path: Path) -> None:
+    write_take(tmp_path / "take", "mesh")
+    write_take(tmp_path / "other", "truth")
+    with pytest.raises(TakeError, match="--against"):
+        open_layer("truth", tmp_path / "take")
+    with pytest.raises(TakeError, match="no layer 'b'"):
+        open_layer("b", tmp_path / "take")
+    same = open_layer("truth", tmp_path / "other")
+    topology = head_topology()
+    found = same.beside(mesh(103, topology))
+    assert found is not None and found[0].frame_id == 103 and found[1].id == topology.id
+    assert same.beside(mesh(999, topology)) is None, "ids are shared: there is none for this one"
+    same.close()
+    earlier = open_layer(str(tmp_path / "take"), None)
+    rows = []
+    for k in range(12):
+        found = earlier.beside(mesh(5000 + k, topology))
+        assert found is not None
+        rows.append(found[0].frame_id)
+    assert rows[:5] == [100, 101, 102, 103, 104] and rows[5:10] == rows[:5], "it begins again at its end"
+    earlier.close()
+
+
+def test_keys_write_pictures_and_films_under_names_of_their_own(tmp_path: Path) -> None:
+    captures, rgb = Captures(tmp_path / "shots", 30.0), picture()
+    captures.shoot(rgb)
+    captures.shoot(rgb)
+    captures.toggle((WIDTH, HEIGHT), 10.0)
+    for k in range(4):
+        captures.add(rgb, 10.0 + k / 30)
+    assert captures.filming and "recording" in captures.said
+    captures.toggle((WIDTH, HEIGHT), 11.0)
+    assert not captures.filming
+    names = sorted(path.suffix for path in (tmp_path / "shots").iterdir())
+    assert names == [".mp4", ".png", ".png"] and captures.said.startswith("video: ")
+    captures.toggle((WIDTH, HEIGHT), 12.0)
+    captures.add(rgb[:100], 12.1)  # the window has changed its size
+    assert not captures.filming and captures.said == "nothing was recorded"
 
 
 def test_the_viewer_reaches_neither_torch_nor_a_window_and_its_verb_is_cheap() -> None:

@@ -7,22 +7,22 @@ import cv2
 import numpy as np
 import pytest
 
-from renderer.viewer.files import VideoWriter, write_png
+from renderer.viewer.files import VideoWriter, write_picture
 from streamer.errors import ConfigError
 from tests.renderer.makers import picture
 
 
 def test_a_png_is_read_back_as_it_was_and_stands_alone(tmp_path: Path) -> None:
     path = tmp_path / "new" / "shot.png"
-    write_png(path, picture())
-    write_png(path, picture(2))
+    write_picture(path, picture())
+    write_picture(path, picture(2))
     np.testing.assert_array_equal(cv2.imread(str(path))[..., ::-1], picture(2))
     assert os.listdir(path.parent) == ["shot.png"]
 
 
 def test_a_png_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "shot.png"
-    write_png(path, picture())
+    write_picture(path, picture())
 
     def full(self: Path, data: bytes) -> int:
         with self.open("wb") as file:
@@ -31,7 +31,7 @@ def test_a_png_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, monkeyp
 
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(OSError, match="No space left"):
-        write_png(path, picture(1))
+        write_picture(path, picture(1))
     np.testing.assert_array_equal(cv2.imread(str(path))[..., ::-1], picture())
     assert os.listdir(tmp_path) == ["shot.png"]
 
@@ -74,4 +74,4 @@ def test_other_formats_are_refused_before_anything_is_made(tmp_path: Path) -> No
 def test_a_folder_without_permission(tmp_path: Path) -> None:
     tmp_path.chmod(stat.S_IRUSR | stat.S_IXUSR)
     with pytest.raises(PermissionError):
-        write_png(tmp_path / "shot.png", picture())
+        write_picture(tmp_path / "shot.png", picture())
