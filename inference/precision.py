@@ -38,8 +38,8 @@ def lowest(precisions: Iterable[str]) -> str:
 
 
 def plan_folder(engine: str) -> Path | None:
-    """Where an engine keeps what it compiled; None for engines that compile in a second."""
-    return cache_folder() / "plans" if engine == "tensorrt" else None
+    """Where an engine keeps what it compiled; None for `torch`, which compiles nothing."""
+    return None if engine == "torch" else cache_folder() / "plans"
 
 
 def processor() -> str:

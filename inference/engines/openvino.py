@@ -3,6 +3,8 @@
 The precision hint is always given: left alone, OpenVINO computes in bf16 on some CPUs and in f32 on others.
 """
 
+import hashlib
+import json
 import logging
 import os
 import sys
@@ -16,6 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference.engines.base import Precision, TensorSpec, check_inputs, choose_precision
+from inference.precision import processor
+from inference.tensorrt.plan import Plan
+from inference.tensorrt.store import PlanKey, PlanStore
 from streamer.errors import EngineError, MissingExtra, ModelError
 from streamer.types import F32
 
@@ -105,7 +110,8 @@ class OpenVinoEngine:
 
         Args:
             threads: threads of a run; 0: all cores that this process may use.
-            cache_dir: where OpenVINO keeps compiled graphs between starts; None: nowhere.
+            cache_dir: where compiled graphs are kept between starts, see `PlanStore`; None: nowhere. OpenVINO's own
+                cache is not used: it believes damaged files.
             bf16_tolerance: what `auto` accepts, see `prefer_lower`.
 
         Raises:
@@ -127,8 +133,8 @@ class OpenVinoEngine:
             # sets then share one core and the others idle.
             "ENABLE_CPU_PINNING": False,
         }
-        if cache_dir is not None:
-            self._options["CACHE_DIR"] = str(cache_dir)
+        self._store = None if cache_dir is None else PlanStore(cache_dir)
+        self._machine = f"{processor()} {' '.join(sorted(self._core.get_property('CPU', 'OPTIMIZATION_CAPABILITIES')))}"
 
     def compile(self, onnx_path: Path, *, precision: Precision = "f32") -> OpenVinoGraph:
         """Compile a graph; see `Engine.compile`."""
@@ -140,21 +146,37 @@ class OpenVinoEngine:
             precision = "f32"
         if precision == "bf16" and not self._lists_bf16:
             raise EngineError("inference.precision = 'bf16': this CPU does not list BF16; use 'f32' or 'auto'")
-        try:
-            model = self._core.read_model(onnx_path)
-        except RuntimeError as error:
-            raise EngineError(f"{onnx_path}: OpenVINO cannot read it: {_reason(error)}") from error
+        digest = hashlib.sha256(onnx_path.read_bytes()).hexdigest()
 
         def make(kind: Literal["f32", "bf16", "f16"]) -> OpenVinoGraph:
-            options = self._options | {"INFERENCE_PRECISION_HINT": kind}
-            try:
-                compiled = self._core.compile_model(model, "CPU", options)
-            except RuntimeError as error:
-                raise EngineError(f"{onnx_path}: OpenVINO cannot compile it in {kind}: {_reason(error)}") from error
-            return OpenVinoGraph(compiled, onnx_path.stem, kind)
+            return OpenVinoGraph(self._compiled(onnx_path, digest, kind), onnx_path.stem, kind)
 
         if precision != "auto":
             return make(precision)
         chosen = choose_precision(make, clock=time.perf_counter, tolerance=self._tolerance)
         log.info("graph '%s': precision auto chose %s", onnx_path.stem, chosen.precision)
         return chosen
+
+    def _compiled(self, onnx_path: Path, digest: str, kind: str) -> Any:
+        """Compile a graph, or take what was compiled at an earlier start."""
+        options = self._options | {"INFERENCE_PRECISION_HINT": kind}
+        told = json.dumps(options, sort_keys=True)
+        key = PlanKey(onnx_path.stem, digest, f"openvino {self.version}", self._machine, told)
+        kept = None if self._store is None else self._store.load(key)
+        if kept is not None and self._store is not None:
+            try:
+                return self._core.import_model(kept.data, "CPU", options)
+            except RuntimeError as error:
+                log.warning("a graph that was kept is compiled again: %s", _reason(error))
+                self._store.forget(key)
+        try:
+            model = self._core.read_model(onnx_path)
+        except RuntimeError as error:
+            raise EngineError(f"{onnx_path}: OpenVINO cannot read it: {_reason(error)}") from error
+        try:
+            compiled = self._core.compile_model(model, "CPU", options)
+        except RuntimeError as error:
+            raise EngineError(f"{onnx_path}: OpenVINO cannot compile it in {kind}: {_reason(error)}") from error
+        if self._store is not None:
+            self._store.save(key, Plan(compiled.export_model().getvalue(), {}, {}))
+        return compiled

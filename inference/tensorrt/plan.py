@@ -23,7 +23,7 @@ class Plan:
     """A compiled graph."""
 
     data: bytes
-    """What TensorRT loads: code of the GPU, so only plans of one's own may be loaded."""
+    """What the engine loads: code of a machine, so only plans of one's own may be loaded."""
     inputs: Mapping[str, tuple[int, ...]]
     """Input name to static shape, float32, in the order of the file."""
     outputs: Mapping[str, tuple[int, ...]]

@@ -174,7 +174,7 @@ class Session:
             EngineError: TensorRT cannot parse, compile or load it.
         """
         digest = hashlib.sha256(onnx_model).hexdigest()
-        key = PlanKey(name, digest, str(self._trt.__version__), self._device.identity, OPTIONS)
+        key = PlanKey(name, digest, f"tensorrt {self._trt.__version__}", self._device.identity, OPTIONS)
         with self._device.current():
             kept = None if self._store is None else self._store.load(key)
             if kept is not None and self._store is not None:

@@ -1,6 +1,6 @@
-"""Plans on disk: found by all that they depend on, and believed only if this user's Mien wrote them.
+"""Compiled graphs on disk: found by all that they depend on, and believed only if this user's Mien wrote them.
 
-A plan is code for the GPU, so nothing is loaded that anybody else could have put there: every file carries a
+A plan is code for a machine, so nothing is loaded that anybody else could have put there: every file carries a
 keyed hash (HMAC-SHA256) of its header and its plan, and the key lies beside the plans, readable by the user alone. A
 file that is cut, changed, of another version, GPU or profile, or signed with another key is not used; whoever asks
 builds anew. Standard library only.
@@ -35,13 +35,13 @@ class PlanKey:
     graph: str
     """Name of the graph."""
     onnx_sha256: str
-    """Of the graph as TensorRT gets it: precision and shapes, which are the profile, stand in it."""
-    tensorrt: str
-    """Version of the library that runs."""
-    gpu: str
-    """Model, compute capability and driver: `CudaDevice.identity`."""
+    """Of the graph as the engine gets it: shapes, which are the profile, stand in it, for TensorRT precision too."""
+    runtime: str
+    """Name and version of the library that runs."""
+    machine: str
+    """Of a GPU model, compute capability and driver: `CudaDevice.identity`; else the processor."""
     options: str
-    """Of the builder."""
+    """What the compiler is told."""
 
     @property
     def digest(self) -> str:
@@ -122,7 +122,7 @@ class PlanStore:
             log.warning("the plan of '%s' is not kept: %s", key.graph, error)
 
     def forget(self, key: PlanKey) -> None:
-        """Remove a plan that TensorRT refused."""
+        """Remove a plan that the engine refused."""
         self.path(key).unlink(missing_ok=True)
 
     def _secret(self, *, make: bool) -> bytes | None:

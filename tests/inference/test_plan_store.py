@@ -1,12 +1,16 @@
 """Plans on disk: used again where everything is the same, and never believed where anything is not."""
 
+import json
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from inference.engines.openvino import OpenVinoEngine
 from inference.engines.tensorrt import TensorRtEngine
 from inference.tensorrt import store
 from inference.tensorrt.plan import Plan
@@ -91,7 +95,6 @@ def spoilt(how: str, folder: Path) -> None:
     elif how == "another format":
         path.write_bytes(b"mien plan 9\n" + content)
     elif how == "of another graph":
-        path.rename(folder / "other.plan")
         other = PlanStore(folder)
         other.save(KEY, Plan(b"whatever", {}, {}))
         other.path(KEY).replace(path)
@@ -215,3 +218,55 @@ def test_a_run_that_fails_leaves_the_next_one_alone(machine: Machine, graph: Pat
                     made.run({**INPUTS, "picture": 7 * INPUTS["picture"]})
         else:
             assert made.run(INPUTS)["conv"].ravel()[5] == 9.5
+
+
+class Counting:
+    """OpenVINO's core, with the calls that a cache saves."""
+
+    def __init__(self, core: Any) -> None:
+        self._core = core
+        self.calls: Counter[str] = Counter()
+
+    def __getattr__(self, name: str) -> Any:
+        self.calls[name] += 1
+        return getattr(self._core, name)
+
+
+def started(folder: Path, graph: Path, **options: Any) -> Counter[str]:
+    """A start with OpenVINO: what it did, and a right answer."""
+    engine = OpenVinoEngine(threads=options.pop("threads", 1), cache_dir=folder)
+    counting = engine._core = Counting(engine._core)
+    assert engine.compile(graph, **options).run(INPUTS)["conv"].ravel()[5] == 9.5
+    return counting.calls
+
+
+def test_openvino_keeps_what_it_compiled(graph: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "plans"
+    assert started(folder, graph)["compile_model"] == 1
+    again = started(folder, graph)
+    assert again["compile_model"] == 0 == again["read_model"] and again["import_model"] == 1
+    assert started(folder, graph, threads=2)["compile_model"] == 1
+    assert len(list(folder.glob("*.plan"))) == 2
+
+
+@pytest.mark.parametrize("how", SPOILT)
+def test_openvino_believes_no_file_that_is_not_whole_and_ours(how: str, graph: Path, tmp_path: Path) -> None:
+    """OpenVINO itself would: it computes with what it finds in a damaged file."""
+    folder = tmp_path / "plans"
+    started(folder, graph)
+    spoilt(how, folder)
+    again = started(folder, graph)
+    assert again["compile_model"] == 1 and again["import_model"] == 0
+
+
+def test_what_openvino_does_not_load_is_compiled_again(graph: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "plans"
+    started(folder, graph)
+    (path,) = folder.glob("*.plan")
+    content = path.read_bytes()
+    length = int.from_bytes(content[12:20], "big")
+    key = PlanKey(**json.loads(content[20 : 20 + length])["key"])
+    PlanStore(folder).save(key, Plan(b"no graph of OpenVINO", {}, {}))
+    again = started(folder, graph)
+    assert again["import_model"] == 1 == again["compile_model"]
+    assert started(folder, graph)["compile_model"] == 0
