@@ -197,7 +197,7 @@ class Presenter:
 
     def _paint(self, state: ViewState, now_ns: int, now_s: float, bar: Bar | None, *, anew: bool) -> None:
         if not anew:
-            if bar != self._bar:
+            if bar != self._bar and not self.look.help:
                 self.scene.update_figures(self._painter.canvas.pixels, self._painter.paint_bar(bar))
             return
         self._figures_due_s = now_s + _FIGURES_S

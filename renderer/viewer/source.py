@@ -160,9 +160,12 @@ class TakeSource:
         if self._place.row < 0:
             due += [self._take.calibration, *self._take.topologies.values()]
         mesh = self._meshes[int(self._order[row])]
-        jumped = row != self._place.row + 1
-        if jumped:  # what was before it belongs to it: its speed, its onion skins
-            due += [Rewind(), *(self._meshes[int(self._order[k])] for k in range(max(row - _BEFORE, 0), row))]
+        jumped = not 0 <= row - self._place.row <= _BEFORE
+        first = max(row - _BEFORE, 0) if jumped else self._place.row + 1
+        if jumped:
+            due.append(Rewind())
+        # What was before it belongs to it: its speed, its onion skins.
+        due += [self._meshes[int(self._order[earlier])] for earlier in range(first, row)]
         due += self._health_until(self._logged.get(mesh.frame_id, 0), anew=jumped)
         self._place.row = row
         number = self._sets.get(mesh.frame_id)

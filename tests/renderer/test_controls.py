@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from renderer.viewer.controls import MATERIALS, OVERLAYS, Look, shown_cameras
-from renderer.viewer.keys import KEYS
+from renderer.viewer.keys import KEYS, groups, help_lines
 from renderer.viewer.orbit import OrbitCamera
 from renderer.viewer.timeline import Timeline
 
@@ -111,6 +111,8 @@ def test_every_key_is_in_the_table_and_every_key_of_the_table_does_something() -
         answered = Look().press(name) != Look() or Look(view="wall").press(name) != Look(view="wall")
         answered = answered or Look(steered=True).press(name) != Look(steered=True)
         assert answered or timeline.press(name) or name in elsewhere, name
+    assert all(f"{key.shown}  " in help_lines() and key.does in help_lines() for key in KEYS)
+    assert sum(map(len, groups().values())) == len(KEYS)
     for name in map(chr, range(33, 127)):
         if not name.isupper() and name not in names:
             assert Look().press(name) == Look() and not Timeline([0, 1], looping=True).press(name), name

@@ -264,6 +264,26 @@ def test_eyes_are_found_in_their_sockets_follow_the_head_and_the_gaze() -> None:
     assert left[0] > 0.4 and right[0] > 0.4 and left[1] > 0.1, "both look to the head's left, +X"
 
 
+def test_the_eyes_of_the_default_topology_stand_where_makehuman_has_them_and_look_the_same_way() -> None:
+    from rig.simulation.head import eye_turns, load_head
+    from rig.simulation.head import head_topology as default_topology
+
+    head, topology = load_head(), default_topology()
+    eyes = find_eyes(topology)
+    assert eyes is not None
+    for eye, side in zip(eyes, ("left", "right"), strict=True):
+        ball = head.neutral[head.part_vertices(f"eye_{side}")]
+        np.testing.assert_allclose(eye.centre, (ball.min(0) + ball.max(0)) / 2, atol=0.002)
+        assert eye.radius_m == pytest.approx(float(np.ptp(ball, 0).mean()) / 2, abs=0.001)
+    weights = np.zeros(len(topology.units), np.float32)
+    for name, value in (("eyeLookOutLeft", 0.8), ("eyeLookInRight", 0.8), ("eyeLookDownRight", 0.5)):
+        weights[topology.units.index(name)] = value
+    turns = eye_turns(weights, topology.units)
+    directions = gaze_of(dict(zip(topology.units, weights.tolist(), strict=True)))
+    for (x, y, _), (yaw, pitch) in zip(directions, (turns["eye_left"], turns["eye_right"]), strict=True):
+        assert np.sign(round(x, 6)) == np.sign(yaw) and np.sign(round(y, 6)) == np.sign(pitch)
+
+
 def test_painted_eyes_are_white_with_a_dark_pupil_and_can_be_left_out() -> None:
     topology = socketed_head()
     camera = replace(FRONT, distance_m=0.45)
