@@ -28,7 +28,7 @@ from inference.tempeh.published.export import cpu_graphs, gpu_graphs
 from inference.tempeh.published.seeded import round_head
 from inference.tempeh.published.sizes import FULL
 from inference.tempeh.published.weights import initial_coarse, initial_refine, stir
-from streamer.errors import CalibrationError, EngineError
+from streamer.errors import CalibrationError, EngineError, MissingExtra
 from tests.inference.fake_gpu.install import Libraries, install
 from tests.inference.fake_gpu.machine import Machine
 from tests.inference.published_makers import rig
@@ -177,6 +177,24 @@ def test_vertices_are_those_of_the_cpu(made: Made, machine: Machine, expected: l
             require_equal(outcome.result, wanted)
     # the set that failed issued nothing: of slot 1 the second set is the sixth, which is captured but never replayed
     assert machine.counts["cuGraphLaunch"] == 4 * 3 and machine.counts["captured"] > 30
+
+
+@pytest.mark.gpu
+def test_vertices_on_a_gpu_that_is_there(made: Made, expected: list[PublishedResult | None]) -> None:
+    """The same on a real device, with the bounds that the CPU path has against torch."""
+    try:
+        network = opened(made, cameras())
+    except (MissingExtra, EngineError) as error:
+        pytest.skip(f"cuda: {error}")
+    for outcome, wanted in zip(through(network, SETS * 2), expected * 2, strict=True):
+        if wanted is None:
+            assert isinstance(outcome.error, CalibrationError)
+            continue
+        assert outcome.error is None
+        coarse = np.linalg.norm(outcome.result.coarse_mm - wanted.coarse_mm, axis=1)
+        refined = np.linalg.norm(outcome.result.vertices_mm - wanted.vertices_mm, axis=1)
+        assert coarse.max() < 0.05 and np.median(refined) < 0.02 and refined.max() < 0.6
+        assert (outcome.result.seen == wanted.seen).mean() > 0.99
 
 
 @pytest.mark.parametrize("when", ["early", "random"])
