@@ -82,9 +82,13 @@ class Canvas:
         x0, y0, x1, y1 = max(x, 0), max(y, 0), min(x + mask.shape[1], width), min(y + mask.shape[0], height)
         if x0 >= x1 or y0 >= y1:
             return
-        cover = mask[y0 - y : y1 - y, x0 - x : x1 - x, None].astype(np.float32) * (opacity / 255)
+        part = mask[y0 - y : y1 - y, x0 - x : x1 - x]
         under = self.pixels[y0:y1, x0:x1]
         ink = np.array([*colour, 255], np.float32)
+        if not under.any():  # nothing to mix with, as under large boxes: a table does
+            under[...] = (np.arange(256)[:, None] * (opacity / 255) * ink + 0.5).astype(np.uint8)[part]
+            return
+        cover = part[..., None].astype(np.float32) * (opacity / 255)
         under[...] = (under * (1 - cover) + ink * cover + 0.5).astype(np.uint8)
 
     def text(
