@@ -125,11 +125,14 @@ def frames_account(node: Sequence[Health], infer: Sequence[Health]) -> dict[str,
         booked = used + unused.total()
         counters = Counter({k[len("unused.") :]: v for k, v in life.items() if k.startswith("unused.")})
         if booked:
-            counters[RESTART] = counters.pop(BEFORE_JOIN, 0) - booked
+            before = counters.pop(BEFORE_JOIN, 0)
+            counters[RESTART] = 0 if len(node) > 1 else before - booked
         used += _total(life, "used.")
         unused.update(counters)
     published = sum(_total(life.counters, "published.") for life in node)
     published += sum(life.counters.get("unannounced", 0) for life in infer)
+    if len(node) > 1 and len(infer) > 1:  # which life of the node a join belongs to is not told: what is left was lost
+        unused[RESTART] = max(0, published - used - unused.total())
     return {"published": published, "used": used, "unused": {k: n for k, n in sorted(unused.items()) if n}}
 
 

@@ -123,6 +123,10 @@ class Supervisor:
         """Names in the order of the stop: sources before sinks."""
         return tuple(reversed(self._children))
 
+    def has(self, name: str) -> bool:
+        """Return whether a process of this name is one of its own."""
+        return name in self._children
+
     def log(self, name: str) -> Path:
         """Return the log file of a process."""
         return self._children[name].log

@@ -7,7 +7,7 @@ from dataclasses import replace
 from streamer.board import HealthBoard
 from streamer.config import RecordConfig
 from streamer.console import compose
-from streamer.console.alarms import find
+from streamer.console.alarms import JUMP_S, find
 from streamer.console.metrics import for_the_bus
 from streamer.console.recorder_link import RecorderLink
 from streamer.console.state import ConsoleState
@@ -43,6 +43,7 @@ class Watch:
         self._usage = Usage()
         self._offsets: deque[tuple[float, float]] = deque()
         self._recorder_failures = 0
+        self._offset_s = time.time() - self._begun_s
         self.state = ConsoleState(time.time_ns(), 0.0)
         """The latest; replaced, never changed."""
 
@@ -53,9 +54,18 @@ class Watch:
         if self._link is not None and failures > self._recorder_failures:
             self._link.rescue()
         self._recorder_failures = failures
+        self._mind_the_clock(now_s)
         if now_s >= self._next_s:
             self._next_s = now_s + PERIOD_S
             self.state = self._compose(now_s)
+
+    def _mind_the_clock(self, now_s: float) -> None:
+        """Start cameras and inference again when the clock was set back: ids of frames would otherwise go back too."""
+        before, self._offset_s = self._offset_s, time.time() - now_s
+        if self._offset_s < before - JUMP_S:
+            for name in ("node", "infer"):
+                if self._supervisor.has(name):
+                    self._supervisor.restart(name)
 
     def vitals(self) -> Vitals:
         """What the supervisor says on the bus: the state as numbers, the worst alarm as its line."""

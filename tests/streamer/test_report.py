@@ -88,6 +88,14 @@ def test_lives_are_told_apart_though_the_second_did_more_and_the_clock_went_back
     assert frames_account(lives, [])["published"] == 27
 
 
+def test_what_restarts_of_both_sides_lost_is_what_is_left() -> None:
+    node = [beat("node", 1, {"life": 1, "published.cam_0": 100}), beat("node", 9, {"life": 2, "published.cam_0": 80})]
+    first = beat("infer", 5, {"life": 3, "used.cam_0": 90, "unused.late": 4, "unannounced": 3})
+    frames = frames_account(node, [first, beat("infer", 9, {"life": 4, "used.cam_0": 50, "unused.before-join": 26})])
+    assert frames == {"published": 183, "used": 140, "unused": {"late": 4, "lost-at-restart": 39}}
+    require_closed(frames)
+
+
 def test_planted_mismatch_is_caught() -> None:
     node = [beat("node", 1, {"published.cam_0": 10})]
     frames = frames_account(node, [beat("infer", 1, {"used.cam_0": 8, "unused.late": 1})])
