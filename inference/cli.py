@@ -290,6 +290,9 @@ def _bench_published(args: argparse.Namespace, settings: Any, chosen: "Inference
 
 def _bench_on_device(model: "ModelFiles | None", precision: str, args: argparse.Namespace) -> dict[str, Any]:
     """Return the figures of a published network on a GPU; None: the seeded one, which refines its template."""
+    from inference.engines import open_engine
+
+    open_engine("tensorrt")  # not after a network was exported
     try:
         from inference.tempeh.gpu.bench import bench_on_device
         from inference.tempeh.published.seeded import seeded_model

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -36,6 +37,7 @@ from streamer.errors import ConfigError, EngineError, MissingExtra, ModelError
 from streamer.types import FrameSet, MeshFrame, Topology
 from tests.inference.fake_gpu.install import Libraries, install
 from tests.inference.fake_gpu.machine import Machine
+from tests.inference.takes import write_take
 
 SIZES = replace(
     FULL, vertices=72, trunk_channels=(8, 12, 16, 24), trunk_blocks=(1, 1, 1, 1), grid=8, step_mm=100.0,
@@ -214,3 +216,15 @@ def test_mien_model_check_tells_the_table(
     assert told["ok"] and told["compiled"].keys() == told["graphs"].keys()
     assert rows["openvino", "f32"]["max_mm"] < 0.02 and rows["tensorrt", "f32"]["max_mm"] == 0
     assert 0 < rows["torch", "f16"]["max_mm"] < 0.2
+
+
+@pytest.mark.parametrize("verb", [["bench", "model", "full"], ["reprocess", "take", "--out", "new"]])
+def test_an_engine_that_is_not_here_is_told_at_once(
+    verb: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    monkeypatch.chdir(tmp_path)
+    if verb[0] == "reprocess":
+        write_take(tmp_path / "take", sets=1)
+    assert mien.main([*verb, "--engine", "tensorrt"]) == 1
+    assert "'tensorrt' is not installed; run: pip install 'mien[gpu]'" in capsys.readouterr().err

@@ -81,6 +81,7 @@ class PublishedCases:
             return self._compiled()
         if engine == "torch":
             return self._rounded()
+        open_engine(engine)  # not after a network was exported
         network = open_cuda_network(self._model, self._exported(precision), self.cameras)
         return run_on_device(network, self._pictures, np.ones(VIEWS, np.float32)).vertices
 
