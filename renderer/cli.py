@@ -43,6 +43,8 @@ def add_verbs(
     view.add_argument(
         "--against", default="", metavar="WHAT", help="second layer: 'truth' or a layer of the take, or another take"
     )
+    view.add_argument("--scans", type=Path, metavar="DIR", help="raw scans of the take, <frame id>.obj, for distances")
+    view.add_argument("--scan-unit", choices=("m", "cm", "mm"), default="m", help="unit of the scans (default: m)")
     view.add_argument("--press", nargs="+", default=(), metavar="KEY", help="keys to begin with, e.g. --press m 2")
     view.add_argument("--size", type=SIZE, metavar="WxH", help="size of the picture, e.g. 1920x1080 (default: [view])")
     view.set_defaults(handler=_view)
@@ -76,6 +78,8 @@ def _view(args: argparse.Namespace) -> int:
                 take=args.take,
                 at_s=args.at,
                 against=args.against,
+                scans=args.scans,
+                scan_unit=args.scan_unit,
                 keys=tuple(args.press),
             ),
             stop=stop,

@@ -13,14 +13,16 @@ from renderer.viewer.context import headless_context, window_context
 from renderer.viewer.events import Events, steer
 from renderer.viewer.files import AnimationWriter, VideoWriter, picture_kind, write_picture
 from renderer.viewer.hud_parts import bar_rail
+from renderer.viewer.keys import KEYS
 from renderer.viewer.layers import open_layer
 from renderer.viewer.presenter import Presenter
+from renderer.viewer.scans import Scans
 from renderer.viewer.source import BusSource, Source, TakeSource
 from renderer.viewer.state import ViewState
 from renderer.viewer.timeline import Bar
 from renderer.viewer.window import Window, has_display
 from streamer.config import BusConfig
-from streamer.errors import GraphicsError
+from streamer.errors import ConfigError, GraphicsError
 from streamer.types import U8
 
 if TYPE_CHECKING:
@@ -53,6 +55,10 @@ class ViewOptions:
     """Where in the take to begin, s."""
     against: str = ""
     """Second layer: `truth`, a layer of the take, or the folder of another take."""
+    scans: Path | None = None
+    """Folder of raw scans of the take, named by frame id, that distances are measured to."""
+    scan_unit: Literal["m", "cm", "mm"] = "m"
+    """Unit of their files."""
     keys: tuple[str, ...] = field(default=())
     """Keys pressed at the start."""
 
@@ -89,6 +95,7 @@ def run_view(view: ViewConfig, bus: BusConfig, options: ViewOptions, *, stop: Ev
         stop: ends the run.
 
     Raises:
+        ConfigError: options that do not go together, or keys that there are not.
         GraphicsError: nothing to draw on.
         TransportError: no mesh came although a file was asked for; the port of the browser view is in use.
         TakeError: the take cannot be read or holds no mesh.
@@ -98,8 +105,7 @@ def run_view(view: ViewConfig, bus: BusConfig, options: ViewOptions, *, stop: Ev
     windowed = options.window == "on" or (options.window == "auto" and not outputs and has_display())
     if not outputs and not windowed and options.window != "hidden":
         raise GraphicsError("no display to open a window on; use --snapshot FILE.png, --video FILE.mp4 or --web")
-    if options.snapshot is not None:
-        picture_kind(options.snapshot)  # said before waiting, not after
+    _check(options, drawing=windowed or not options.web or bool(options.snapshot or options.video))
     with ExitStack() as stack:
         source = _open_source(bus, options, windowed)
         stack.callback(source.close)
@@ -113,6 +119,20 @@ def run_view(view: ViewConfig, bus: BusConfig, options: ViewOptions, *, stop: Ev
         if (options.snapshot or options.video) and not report.meshes:
             raise source.nothing_came(report.seconds)
     return report
+
+
+def _check(options: ViewOptions, *, drawing: bool) -> None:
+    """Refuse what would be passed over without a word; said before waiting, not after."""
+    if options.snapshot is not None:
+        picture_kind(options.snapshot)
+    if options.take is None and (options.scans is not None or options.at_s):
+        raise ConfigError("--scans and --at belong to a take; name it with --take")
+    if not drawing and (options.against or options.scans or options.keys):
+        raise ConfigError("the browser view has no layers and no keys; add --snapshot or --video, or leave them out")
+    known = {name for key in KEYS for name in key.names}
+    unknown = [key for key in options.keys if key not in known]
+    if unknown:
+        raise ConfigError(f"no key {unknown[0]!r}; mien view --help lists them, {' '.join(sorted(known))}")
 
 
 def _open_source(bus: BusConfig, options: ViewOptions, windowed: bool) -> Source:
@@ -159,10 +179,15 @@ class _Shell:
         if self._options.against:
             layer = open_layer(self._options.against, self._options.take)
             stack.callback(layer.close)
+        scans = None
+        if self._options.scans is not None and self._options.take is not None:
+            scans = Scans(self._options.scans, self._options.take, self._options.scan_unit)
         size, screen = (self._view.width, self._view.height), None
         if self._window is not None:
             size, screen = self._window.size, context.detect_framebuffer()
-        presenter = Presenter(context, self._view, size, window=screen, keys=self._window is not None, layer=layer)
+        presenter = Presenter(
+            context, self._view, size, window=screen, keys=self._window is not None, layer=layer, scans=scans
+        )
         stack.callback(presenter.release)
         for key in self._options.keys:
             presenter.look = presenter.look.press(key)

@@ -9,6 +9,7 @@ from renderer.viewer.layers import Layer
 from renderer.viewer.lens import same_rig
 from renderer.viewer.materials import Material
 from renderer.viewer.orbit import OrbitCamera
+from renderer.viewer.scans import Scans
 from renderer.viewer.scene import Scene
 from renderer.viewer.state import ViewState
 from renderer.viewer.surface import Surface
@@ -29,10 +30,12 @@ class Company:
     Args:
         scene: whose head.
         layer: second layer of meshes; None: there is none.
+        scans: raw scans to measure distances to; None: there are none.
     """
 
-    def __init__(self, scene: Scene, layer: Layer | None = None) -> None:
+    def __init__(self, scene: Scene, layer: Layer | None = None, scans: Scans | None = None) -> None:
         """Start alone."""
+        self._scans = scans
         self._scene = scene
         self._layer = layer
         self._visibility: Visibility | None = None
@@ -112,6 +115,9 @@ class Company:
             earlier = [mesh for mesh in state.earlier if mesh.topology_id == head.topology_id]
             return speed_mm_s(head, earlier[-1] if earlier else None)
         if material == "distance":
+            scan = None if self._scans is None else self._scans.of(head.frame_id)
+            if scan is not None:
+                return scan.distance_mm(head.vertices)
             return distance_mm(head.vertices, self._reference(state, head))
         if not self._rig:
             return np.full(len(head.vertices), np.nan, np.float32)

@@ -15,6 +15,7 @@ from renderer.viewer.layout import Layout, Rect, arrange
 from renderer.viewer.lens import same_rig
 from renderer.viewer.materials import scale_of
 from renderer.viewer.pictures import Pictures
+from renderer.viewer.scans import Scans
 from renderer.viewer.scene import Scene
 from renderer.viewer.state import ViewState
 from renderer.viewer.tile_view import Tile
@@ -36,6 +37,7 @@ class Presenter:
         window: framebuffer of a window that the screen is copied to.
         keys: whether the help line is shown.
         layer: meshes beside those of the state.
+        scans: raw scans to measure distances to.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class Presenter:
         window: moderngl.Framebuffer | None = None,
         keys: bool = False,
         layer: Layer | None = None,
+        scans: Scans | None = None,
     ) -> None:
         """Make an empty screen."""
         self.look = Look()
@@ -56,7 +59,7 @@ class Presenter:
         self._cameras: tuple[Camera, ...] = ()
         layout = arrange(*size, ())
         self.scene = Scene(context, layout, window)
-        self.company = Company(self.scene, layer)
+        self.company = Company(self.scene, layer, scans)
         self._painter = HudPainter(layout, keys=keys)
         self._pictures = Pictures()
         self._rig: tuple[Camera, ...] = ()

@@ -20,7 +20,7 @@ from renderer.viewer.layers import open_layer
 from renderer.viewer.source import BusSource, TakeSource
 from renderer.viewer.state import ViewState
 from streamer.config import BusConfig
-from streamer.errors import GraphicsError, TakeError, TransportError
+from streamer.errors import ConfigError, GraphicsError, TakeError, TransportError
 from streamer.takes import TakeWriter
 from streamer.types import Health
 from tests.renderer.makers import HEIGHT, PERIOD_NS, WIDTH, Troupe, frame, head_topology, in_thread, mesh, picture, rig
@@ -217,6 +217,20 @@ def test_a_finished_take_shows_the_health_of_its_moment_not_the_first(tmp_path: 
         state.apply(message, 0)
     assert state.figures(0).message == "", "wound back: what came later does not count"
     source.close()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (ViewOptions(snapshot=Path("a.jpg")), r"\.png or \.webp"),
+        (ViewOptions(snapshot=Path("a.png"), at_s=1.0), "--take"),
+        (ViewOptions(web=True, keys=("m",)), "browser view has no layers"),
+        (ViewOptions(snapshot=Path("a.png"), keys=("m", "q")), "no key 'q'"),
+    ],
+)
+def test_options_that_would_be_passed_over_are_refused_at_once(options: ViewOptions, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        run_view(VIEW, NOBODY, options, stop=threading.Event())
 
 
 def test_layers_belong_to_meshes_by_id_else_by_time(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import moderngl
 import numpy as np
@@ -17,11 +18,13 @@ from renderer.viewer.layout import arrange
 from renderer.viewer.lens_pass import FLESH
 from renderer.viewer.materials import colour_table, scale_of
 from renderer.viewer.overlay import draw_overlay
+from renderer.viewer.scans import Scans
 from renderer.viewer.scene import Scene
 from renderer.viewer.state import ViewState
 from renderer.viewer.surface import Shape, Surface
 from renderer.viewer.tile_view import Tile
 from renderer.viewer.visibility import Visibility
+from streamer.errors import MeshError, TakeError
 from streamer.geometry import look_at, project, scaled
 from streamer.types import U8, Calibration, Camera, Topology
 from tests.renderer.makers import HEIGHT, WIDTH, camera, head_topology, head_vertices, mesh, on_gl, picture, rig
@@ -91,6 +94,30 @@ def test_heat_numbers() -> None:
     assert np.isnan(speed_mm_s(moved, None)).all() and np.isnan(speed_mm_s(mesh(99, topology), before)).all()
     np.testing.assert_allclose(distance_mm(moved.vertices, before.vertices), 5.0, rtol=1e-4)
     assert np.isnan(distance_mm(moved.vertices, before.vertices[:5])).all()
+
+
+def test_distances_to_a_raw_scan_are_those_to_its_surface(tmp_path: Path) -> None:
+    """A scan in millimetres whose vertices are elsewhere than the head's: a finer grid of the same plane, 3 mm away."""
+    grid = np.stack(np.meshgrid(np.arange(-60, 61, 4.0), np.arange(-60, 61, 4.0)), -1).reshape(-1, 2)
+    corners = np.c_[grid, np.full(len(grid), 3.0)]
+    index = np.arange(31 * 31).reshape(31, 31)
+    quads = np.stack([index[:-1, :-1], index[:-1, 1:], index[1:, 1:], index[1:, :-1]], -1).reshape(-1, 4) + 1
+    lines = [*(f"v {x} {y} {z}" for x, y, z in corners), *(f"f {a}/{a} {b} {c} {d}//{d}" for a, b, c, d in quads)]
+    folder = tmp_path / "scans" / "take"
+    folder.mkdir(parents=True)
+    (folder / "000108.obj").write_text("# scan\n" + "\n".join(lines))
+    scans = Scans(tmp_path / "scans", tmp_path / "take", "mm")
+    scan = scans.of(108)
+    assert scan is not None and scans.of(109) is None
+    points = np.random.default_rng(1).uniform(-0.05, 0.05, (200, 3)).astype(np.float32)
+    points[:, 2] = 0.001
+    np.testing.assert_allclose(scan.distance_mm(points), 2.0, atol=1e-3)
+    np.testing.assert_allclose(scan.distance_mm(np.array([[0.09, 0.0, 0.003]], np.float32)), 30.0, atol=1e-3)
+    (folder / "000109.obj").write_text("v 1 2 x")
+    with pytest.raises(MeshError, match="000109"):
+        Scans(tmp_path / "scans", tmp_path / "take", "mm").of(109)
+    with pytest.raises(TakeError, match=r"123\.obj"):
+        Scans(tmp_path, tmp_path / "none", "m")
 
 
 def test_uncertainty_is_that_of_a_simulated_triangulation() -> None:
