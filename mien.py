@@ -14,7 +14,7 @@ import sys
 import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -122,7 +122,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb and return its exit code."""
     follow(os.environ)
     calm_blas()
-    args = build_parser().parse_args(argv)
+    parser = build_parser()
+    if "_ARGCOMPLETE" in os.environ:
+        import argcomplete
+
+        argcomplete.autocomplete(parser)
+    args = parser.parse_args(argv)
     args.load = lambda: load_settings(args.config, args.set)
     args.overlay_take = _overlay_take
     args.take_closed = _take_closed
@@ -192,6 +197,10 @@ def _add_own_verbs(verbs: Verbs, common: argparse.ArgumentParser) -> None:
     live.add_argument("--seconds", type=positive, metavar="N", help="stop after this long")
     live.add_argument("--no-screen", action="store_true", help="lines of text instead of the operator's screen")
 
+    example = 'eval "$(mien completion bash)"'
+    completion = add("completion", _completion, "what a shell needs to complete commands and options", example)
+    completion.add_argument("shell", choices=("bash", "zsh"), help="which shell")
+
     add("doctor", _doctor, "what of Mien works on this machine, and what to do about the rest", "mien doctor --json")
 
 
@@ -200,9 +209,34 @@ def _demo(args: argparse.Namespace) -> int:
     from streamer.report import summary
 
     settings: Settings = args.load()
+    _first_look(settings, args.out)
     options = DemoOptions(out=args.out, seconds=args.seconds, headless=args.headless, web=args.web)
     report = run_demo(settings, options, say=lambda line: print(line, file=sys.stderr, flush=True))
     print(json.dumps(report, indent=2) if args.json else summary(report))
+    return 0
+
+
+def _first_look(settings: Settings, out: Path | None) -> None:
+    """Say what would stop the demo, and what to do about it, before anything is started.
+
+    Raises:
+        ProcessError: it cannot run.
+    """
+    from streamer.doctor import as_text, first_look
+    from streamer.errors import ProcessError
+
+    checks = first_look(settings.bus, replace(settings.record, directory=str(out or "out")))
+    if checks:
+        print(as_text(checks), file=sys.stderr)
+    if failed := [check for check in checks if check.state == "fail"]:
+        raise ProcessError(f"{failed[0].found}; {failed[0].remedy} (mien doctor looks at more)")
+
+
+def _completion(args: argparse.Namespace) -> int:
+    import argcomplete
+
+    code = argcomplete.shellcode(["mien"], shell=args.shell)
+    print(json.dumps({"shell": args.shell, "code": code}) if args.json else code)
     return 0
 
 

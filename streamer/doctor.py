@@ -94,26 +94,34 @@ def ports(bus: BusConfig, serve: ServeConfig) -> Check:
     return Check("ports", "ok", f"those of [bus] and [serve] are free on {bus.host}")
 
 
-def disk(record: RecordConfig) -> list[Check]:
-    """Check space and speed of the disk that takes go to. Writes and removes a file of 64 MB."""
+def space(record: RecordConfig) -> tuple[Check, Path]:
+    """Check the space where takes go; also return the folder that was looked at."""
     folder = Path(record.directory).absolute()
     while not folder.is_dir():
         folder = folder.parent
     free_gb = shutil.disk_usage(folder).free / 1e9
-    space = Check("disk space", "ok", f"{free_gb:.1f} GB free at {folder}")
+    found = Check("disk space", "ok", f"{free_gb:.1f} GB free at {folder}")
     if free_gb < record.min_free_gb:
         remedy = f"free some: recording needs record.min_free_gb = {record.min_free_gb:g}"
-        return [dataclasses.replace(space, state="fail", remedy=remedy)]
+        found = dataclasses.replace(found, state="fail", remedy=remedy)
+    return found, folder
+
+
+def disk(record: RecordConfig) -> list[Check]:
+    """Check space and speed of the disk that takes go to. Writes and removes a file of 64 MB."""
+    room, folder = space(record)
+    if room.state != "ok":
+        return [room]
     try:
         rate = _write_rate(folder)
     except OSError as error:
         remedy = "set record.directory to another folder"
-        return [space, Check("disk speed", "fail", f"{folder}: {error.strerror}", remedy)]
+        return [room, Check("disk speed", "fail", f"{folder}: {error.strerror}", remedy)]
     speed = Check("disk speed", "ok", f"{rate:.0f} MB/s written and synchronised at {folder}")
     if rate < NEEDED_MB_PER_S:
         remedy = "set record.directory to a faster disk, or record.queue_mb higher"
         speed = dataclasses.replace(speed, state="warn", remedy=remedy)
-    return [space, speed]
+    return [room, speed]
 
 
 def _write_rate(folder: Path) -> float:
@@ -147,6 +155,12 @@ def memory(bus: BusConfig) -> Check:
 def examine(bus: BusConfig, record: RecordConfig, serve: ServeConfig) -> list[Check]:
     """Run every check of this file."""
     return [python(), *packages(), ports(bus, serve), *disk(record), memory(bus)]
+
+
+def first_look(bus: BusConfig, record: RecordConfig) -> list[Check]:
+    """Return what would stop a demo, in a moment and without writing anything; empty if nothing would."""
+    needed = [check for check in packages() if check.name in ("packages", "packages[view]")]
+    return [check for check in (*needed, space(record)[0], memory(bus)) if check.state != "ok"]
 
 
 def as_text(checks: Sequence[Check]) -> str:
