@@ -79,11 +79,12 @@ class House:
         within: Sequence[str] = (),
     ) -> None:
         self.folder, self._within = folder, list(within)
-        ports = free_ports(len(PORTS) + 3)
+        ports = free_ports(len(PORTS) + 4)
         self.ports = dict(zip(PORTS, ports, strict=False))
         self.http = ports[-1]
         chosen = {f"bus.{name}": port for name, port in self.ports.items()}
         chosen |= {"serve.tcp_port": ports[-2], "serve.websocket_port": ports[-3], "live.http_port": self.http}
+        chosen["view.web_port"] = ports[-4]
         chosen |= {"record.directory": folder / "takes", "live.logs": folder / "logs", **SMALL, **(settings or {})}
         self.settings = chosen
         folder.mkdir(parents=True, exist_ok=True)
@@ -100,10 +101,11 @@ class House:
         self._reader: threading.Thread | None = None
 
     def __enter__(self) -> Self:
-        self._process = subprocess.Popen(
-            [*self._within, *self.command], cwd=ROOT, env=self.environment, text=True,
-            stdout=subprocess.PIPE, stderr=(self.folder / "live.err").open("w"),
-        )  # fmt: skip
+        with (self.folder / "live.err").open("w") as errors:
+            self._process = subprocess.Popen(
+                [*self._within, *self.command], cwd=ROOT, env=self.environment, text=True,
+                stdout=subprocess.PIPE, stderr=errors,
+            )  # fmt: skip
         endpoints = [str(self.settings.get("bus.infer_seen", f"tcp://127.0.0.1:{self.ports['infer_port']}"))]
         endpoints += self.settings.get("bus.nodes") or [f"tcp://127.0.0.1:{self.ports['node_port']}"]  # type: ignore[operator]
         endpoints += [f"tcp://127.0.0.1:{self.ports[name]}" for name in ("record_port", "demo_port")]
