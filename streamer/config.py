@@ -149,6 +149,13 @@ class ServeConfig:
     """PEM file with a certificate chain: both ports then speak TLS (`wss://`)."""
     tls_key: str = ""
     """PEM file with its private key."""
+    filter: Literal["none", "one-euro"] = "none"
+    """What calms the live head for clients: `one-euro` trades lag for calm where the head rests (docs/export.md has
+    figures). Takes, the viewer and the bus keep what inference made."""
+    filter_cutoff_hz: float = field(default=2.0, metadata=limits(0.01, 100))
+    """Cut-off of the filter at rest; lower is calmer."""
+    filter_motion_hz: float = field(default=200.0, metadata=limits(0, 100_000))
+    """What a speed of 1 m/s adds to the cut-off; higher lags less in motion."""
     live_link: DatagramConfig = DatagramConfig()
     """Live Link Face packets: a stock Unreal shows the expression with no plugin of ours."""
     osc: DatagramConfig = DatagramConfig()

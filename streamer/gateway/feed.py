@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from streamer.errors import WireError
 from streamer.gateway.clients import Edition, Shown
@@ -19,8 +19,13 @@ REMEMBERED = 8
 class Feed:
     """Keeps the topologies that the bus told of and picks the newest mesh of each batch."""
 
-    def __init__(self) -> None:
-        """Know nothing yet."""
+    def __init__(self, calm: Callable[[MeshFrame], MeshFrame] | None = None) -> None:
+        """Know nothing yet.
+
+        Args:
+            calm: filters each mesh that is shown, in order; None: they are shown as they come.
+        """
+        self._calm = calm
         self._shown: dict[str, Shown] = {}
         self._announced = ""
         self._counts: Counter[str] = Counter()
@@ -71,6 +76,8 @@ class Feed:
                 log.warning("%s", error)
             self.last_refusal = str(error)
             return None, None
+        if self._calm is not None:
+            mesh = self._calm(mesh)
         announcement = None if mesh.topology_id == self._announced else shown
         self._announced, self.newest = mesh.topology_id, (mesh, shown.topology)
         return announcement, Edition(shown, mesh, self._counts["meshes.received"] - 1)

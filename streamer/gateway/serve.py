@@ -13,6 +13,8 @@ from streamer.gateway.feed import Feed
 from streamer.gateway.pulse import Pulse
 from streamer.gateway.server import GatewayServer
 from streamer.processes import HealthBeat, Vitals
+from streamer.smoothing.live import LiveFilter
+from streamer.smoothing.one_euro import OneEuroParameters
 from streamer.transport import Publisher, Subscriber, endpoint_for, infer_endpoint, node_endpoints
 
 WAIT_S = 0.05
@@ -51,7 +53,7 @@ def run_serve(
     """
     end_s = math.inf if seconds is None else time.monotonic() + seconds
     endpoints = list(dict.fromkeys([infer_endpoint(bus), *node_endpoints(bus)]))
-    feed, pulse = Feed(), Pulse()
+    feed, pulse = Feed(_filter(config)), Pulse()
 
     def counters() -> dict[str, int]:
         return feed.counters() | server.counters() | datagrams.counters()
@@ -79,6 +81,12 @@ def run_serve(
             if pulse.due(now_s):
                 server.tell(*pulse.report(now_s))
     return counters()
+
+
+def _filter(config: ServeConfig) -> LiveFilter | None:
+    if config.filter == "none":
+        return None
+    return LiveFilter(OneEuroParameters(config.filter_cutoff_hz, config.filter_motion_hz))
 
 
 def _hand_on(

@@ -1,12 +1,17 @@
 """Filters over time: what they must not change, and what they must."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streamer.gateway.feed import Feed
+from streamer.smoothing.live import LiveFilter
 from streamer.smoothing.one_euro import OneEuro, OneEuroParameters
 from streamer.smoothing.zero_phase import kernel, reach_s, smooth
+from streamer.types import F32, MeshFrame, Topology
 
 FPS = 60
 
@@ -87,3 +92,54 @@ def test_one_euro_begins_anew_where_it_must() -> None:
     given_back = one(rest[:2], 10**9 + 2)
     given_back += 100  # what was handed out is the caller's
     assert one(rest[:2], 10**9 + 3).max() < 2
+
+
+def test_the_live_head_is_calm_as_a_whole_and_stays_a_head() -> None:
+    """Noise shrinks at rest, pose and vertices keep together, identities pass; nothing comes back from before a gap."""
+    rng = np.random.default_rng(3)
+    base = rng.normal(0, 0.1, (200, 3)).astype(np.float32)
+    calm = LiveFilter(OneEuroParameters(cutoff_hz=1.0, beta=10.0))
+    seen: list[tuple[MeshFrame, MeshFrame]] = []
+    for number in range(120):
+        shake = np.asarray(rng.normal(0, 0.0005, 3), np.float32)
+        pose = np.eye(4, dtype=np.float32)
+        pose[:3, 3] = shake
+        weights = np.clip(np.array([0.5, 0.99], np.float32) + rng.normal(0, 0.05, 2).astype(np.float32), 0, 1)
+        mesh = MeshFrame(number, number * 33_333_333, 7, "t", base + shake, pose, ("a",), weights, {"net": 1})
+        seen.append((mesh, calm(mesh)))
+    raw, out = zip(*seen[30:], strict=True)
+
+    def spread(values: list[F32]) -> float:
+        return float(np.std(np.stack(values), axis=0).mean())
+
+    assert spread([m.vertices for m in out]) < 0.5 * spread([m.vertices for m in raw])
+    assert spread([m.weights for m in out if m.weights is not None]) < 0.5 * 0.05
+    for before, after in seen:
+        assert (after.frame_id, after.exposure_time_ns) == (before.frame_id, before.exposure_time_ns)
+        assert (after.views, after.stages_ns, after.publish_time_ns) == (("a",), {"net": 1}, 7)
+        assert np.abs(after.vertices - base - after.world_from_head[:3, 3]).max() < 1e-5  # one lag for both
+        rotation = after.world_from_head[:3, :3].astype(np.float64)
+        assert np.abs(rotation @ rotation.T - np.eye(3)).max() < 1e-6 and after.weights is not None
+        assert after.weights.min() >= 0 and after.weights.max() <= 1
+    last = seen[-1][0]
+    jumped = replace(last, exposure_time_ns=last.exposure_time_ns + 10**9, vertices=base + 1)
+    assert np.array_equal(calm(jumped).vertices, jumped.vertices)
+    other = replace(jumped, exposure_time_ns=jumped.exposure_time_ns + 10**7, topology_id="u", vertices=base)
+    assert np.array_equal(calm(other).vertices, base)
+    assert calm(replace(other, weights=None)).weights is None
+
+
+def test_the_gateway_calms_what_clients_get() -> None:
+    topology = Topology("tetra", np.array([[0, 1, 2]]), np.zeros((0, 2)), np.zeros((0, 3)), np.zeros((3, 3)))
+    pose = np.eye(4, dtype=np.float32)
+    steps = [np.full((3, 3), 0.001 * (n % 2), np.float32) for n in range(10)]
+    meshes = [MeshFrame(n, n * 33_333_333, 0, topology.id, step, pose) for n, step in enumerate(steps)]
+    plain, calm = Feed(), Feed(LiveFilter(OneEuroParameters(1.0, 0.0)))
+    for feed in (plain, calm):
+        feed.push([topology])
+        for mesh in meshes:
+            feed.push([mesh])
+    assert plain.newest is not None and calm.newest is not None
+    assert np.array_equal(plain.newest[0].vertices, meshes[-1].vertices)
+    assert 0 < float(calm.newest[0].vertices.max()) < 0.0009
+    assert calm.newest[0].frame_id == 9
