@@ -26,6 +26,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from streamer.gateway.decoding import Splitter, decode_record
+from streamer.gateway.live_link import NAMES
+from streamer.gateway.osc import bundles, plain
 from streamer.gateway.records import Kind, Record
 from streamer.transport import Publisher
 from streamer.types import MeshFrame, Topology
@@ -41,9 +43,13 @@ def main() -> None:
     parser.add_argument("--stalled", type=int, default=5)
     parser.add_argument("--fps", type=float, default=60.0)
     parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--osc", action="store_true", help="instead: the packets of one mesh, ours and by python-osc")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    result = measure(arguments.clients, arguments.stalled, arguments.fps, arguments.seconds)
+    if arguments.osc:
+        result = measure_osc()
+    else:
+        result = measure(arguments.clients, arguments.stalled, arguments.fps, arguments.seconds)
     if arguments.json:
         print(json.dumps(result))
     else:
@@ -104,6 +110,36 @@ def measure(clients: int, stalled: int, fps: float, seconds: float) -> dict[str,
         "cpu_ms_per_client_frame": round(1e3 * cpu_s / sum(received), 4),
         "frames_skipped": counters["frames.skipped"],
     }
+
+
+def measure_osc(rounds: int = 300) -> dict[str, Any]:
+    """Return how long the OSC bundles of 52 weights and a pose take to build, by our encoder and by python-osc."""
+    from pythonosc.osc_bundle_builder import IMMEDIATELY, OscBundleBuilder
+    from pythonosc.osc_message_builder import OscMessageBuilder
+
+    weights, pose = {name: k / 52 for k, name in enumerate(NAMES)}, np.eye(4, dtype=np.float32)
+
+    def ours() -> None:
+        list(bundles(plain("mien", weights, pose, 0.5)))
+
+    def theirs() -> None:
+        bundle = OscBundleBuilder(IMMEDIATELY)  # type: ignore[arg-type] # a number, as its documentation has it
+        values = {f"/mien/{name}": (value,) for name, value in weights.items()}
+        values |= {"/mien/head/position": (0.0,) * 3, "/mien/head/rotation": (0.0,) * 4, "/mien/time": (0, 0.5)}
+        for address, arguments in values.items():
+            message = OscMessageBuilder(address)
+            for value in arguments:
+                message.add_arg(value)
+            bundle.add_content(message.build())
+        bundle.build()
+
+    times_ms = {}
+    for name, act in (("ours", ours), ("python_osc", theirs)):
+        begun_s = time.perf_counter()
+        for _ in range(rounds):
+            act()
+        times_ms[f"{name}_ms_per_mesh"] = round(1e3 * (time.perf_counter() - begun_s) / rounds, 3)
+    return times_ms
 
 
 def publish(publisher: Publisher, topology: Topology, mesh: MeshFrame, fps: float, seconds: float) -> int:

@@ -72,24 +72,33 @@ godot() {
     debian godot3-server godot3 xvfb xauth libgl1-mesa-dri || missing "godot3-server, godot3 and xvfb could not be installed (plugins/godot)"
 }
 
-# NVIDIA's graph compiler and bindings, as pyproject.toml pins them: they need no GPU. 100 MB to load.
-gpu_check() {
+# Packages of an extra, as pyproject.toml pins them: $1 its name, $2 what it is for.
+extra() {
     pins=$("$python" -c '
 import importlib.metadata as metadata, sys, tomllib
 with open(sys.argv[1], "rb") as file:
-    pins = tomllib.load(file)["project"]["optional-dependencies"]["gpu-check"]
+    pins = tomllib.load(file)["project"]["optional-dependencies"][sys.argv[2]]
 have = {f"{part.name}=={part.version}".lower().replace("_", "-") for part in metadata.distributions()}
-print(*[pin for pin in pins if pin not in have])' "$here/../pyproject.toml") || return
+print(*[pin for pin in pins if pin not in have])' "$here/../pyproject.toml" "$1") || return
     [ -z "$pins" ] && return
     # shellcheck disable=SC2086 # one word per pin
     "$python" -m pip --disable-pip-version-check install --quiet $pins >/dev/null 2>&1 ||
-        missing "TensorRT's compiler and bindings ($pins) could not be installed"
+        missing "$2 ($pins) could not be installed"
 }
 
+# libFuzzer for the C++ of plugins/unreal; the runtime's name has clang's version, 14 on Debian 12.
+fuzzer() {
+    command -v clang++ >/dev/null 2>&1 && return
+    debian clang libclang-rt-14-dev || missing "clang with libFuzzer could not be installed (the C++ of plugins/unreal)"
+}
+
+# NVIDIA's graph compiler and bindings need no GPU, 100 MB to load; Ray for the fitter on several machines, 80 MB.
 network
-gpu_check
+extra gpu-check "TensorRT's compiler and bindings"
+extra fit-cluster "Ray"
 mono
 godot
+fuzzer
 blender
 node_packages
 chromium

@@ -60,7 +60,9 @@ func _idle(_delta):
 				picture.flip_y()  # textures of viewports stand on their heads
 				picture.save_png(path)
 				quit()
-	return mode == "ages" and begin_ms > 0 and OS.get_ticks_msec() - begin_ms > 1000 * seconds
+	if mode == "ages" and begin_ms > 0 and OS.get_ticks_msec() - begin_ms > 1000 * seconds:
+		quit()
+	return false
 
 
 # Not of the first: they fell into the making of the scene.

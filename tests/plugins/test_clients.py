@@ -49,10 +49,11 @@ def godot3(tmp_path_factory: pytest.TempPathFactory) -> Client:
 @pytest.fixture(scope="module")
 def unity(tmp_path_factory: pytest.TempPathFactory) -> Client:
     made = tmp_path_factory.mktemp("unity") / "live.exe"
-    sources = [ROOT / "plugins/unity/Runtime" / name for name in ("Records.cs", "Json.cs", "MienClient.cs")]
-    command = ["mcs", "-langversion:7", f"-out:{made}", *sources, ROOT / "tests/plugins/unity_dump.cs"]
-    subprocess.run(command, check=True, capture_output=True, timeout=55)
-    return lambda port, *secret: program("mono", made, "live", port, *secret)
+    package, ours = ROOT / "plugins/unity", ROOT / "tests/plugins"
+    sources = [*(package / "Runtime").glob("*.cs"), *(package / "Samples~").rglob("*.cs")]
+    command = ["mcs", "-langversion:7", "-warn:4", "-warnaserror", f"-out:{made}", *sources]
+    subprocess.run([*command, ours / "unity_stubs.cs", ours / "unity_live.cs"], check=True, timeout=55)
+    return lambda port, *secret: program("mono", made, port, *secret)
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +75,8 @@ def blender() -> Client:
 def godot4_page(tmp_path: Path) -> Client:
     @contextmanager
     def run(port: int, *secret: str) -> Iterator[Lines]:
-        with godot4(tmp_path, "live", f"ws://127.0.0.1:{port}", *secret[:1]) as page:
+        address = f"wss://127.0.0.1:{port}" if secret else f"ws://127.0.0.1:{port}"
+        with godot4(tmp_path, "live", address, *secret[:1]) as page:
             lines = PageLines(page)
             yield lines
             assert not lines.seen("SCRIPT ERROR")
@@ -157,7 +159,7 @@ def test_a_gateway_beyond_loopback(name: str, target: str, tmp_path: Path, reque
     """It wants a secret, over TLS where the client has it; who does not know it is told what is missing."""
     client: Client = request.getfixturevalue(name)
     config = guarded(tmp_path)
-    speaks_tls = name not in ("unreal", "godot4_page")
+    speaks_tls = name != "unreal"
     if not speaks_tls:
         config = ServeConfig(tcp_port=0, websocket_port=0, token_file=config.token_file)
     with Stage(config) as stage:

@@ -82,3 +82,16 @@ def test_engine_free_means_engine_free_and_the_package_has_mien_version() -> Non
     assert package["version"] == tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"]
     assert all((PACKAGE / sample["path"]).is_dir() for sample in package["samples"])
     assert json.loads((PACKAGE / "Runtime/Mien.Live.asmdef").read_text())["name"] == "Mien.Live"
+
+
+def test_every_asset_has_an_identity_and_the_sample_scene_uses_the_script() -> None:
+    """Unity ignores files of an installed package that have no .meta; the scene names its script by the guid there."""
+    folders = ("Samples~", "LiveHead")  # hidden from Unity by the ~
+    assets = [path for path in PACKAGE.rglob("*") if path.suffix != ".meta" and path.name not in folders]
+    guids = {path: re.findall(r"^guid: ([0-9a-f]{32})$", Path(f"{path}.meta").read_text(), re.M) for path in assets}
+    assert all(len(found) == 1 for found in guids.values())
+    assert len({found[0] for found in guids.values()}) == len(assets)
+    scene = (PACKAGE / "Samples~/LiveHead/LiveHead.unity").read_text()
+    assert re.findall(r"m_Script: .*guid: (\w+)", scene) == guids[PACKAGE / "Samples~/LiveHead/LiveHeadSample.cs"]
+    made, used = set(re.findall(r"^--- !u!\d+ &(\d+)", scene, re.M)), set(re.findall(r"fileID: (\d+)\}", scene))
+    assert used - {"0"} <= made, "what the scene refers to is in it"

@@ -16,7 +16,9 @@ ROOT = Path(__file__).resolve().parents[2]
 PLUGIN = ROOT / "plugins/unreal/MienLive"
 HEADERS = PLUGIN / "Source/MienLive/Public"
 DECODER = ("MienJson.h", "MienRecords.h")
-STRICT = ["-std=c++17", "-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Werror"]
+MACROS = ["-Dcheck(expr)=@", "-Dverify(expr)=@", "-Densure(expr)=@", "-DTEXT(text)=@", "-DPI=@", "-DUI=@"]
+"""Names that are macros in Unreal: whoever uses them does not compile there."""
+STRICT = ["-std=c++17", "-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Werror", *MACROS]
 SANITIZED = ["-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-D_GLIBCXX_SANITIZE_VECTOR=1"]
 MUTATIONS = 4000
 
@@ -71,6 +73,51 @@ def test_truncations_and_mutations_are_survived(program: Path) -> None:
     told = run(program, "fuzz", MUTATIONS, *seeds)
     cuts, mutations, read = (int(number) for number in re.findall(r"\d+", told))
     assert cuts > 1000 and mutations == MUTATIONS and read > mutations / 4, told
+
+
+TEXTS = [
+    "{}", " { } ", '{"a":1}', '{"a":-1.5e+10}', '{"a":[1,"b",[],{"c":null}]}', '{"a":"\\u00e9\\ud83d\\ude00\\n"}',
+    '{"a":"é"}', '{"a":true,"a":false}', "[]", "1", '"a"', "", "{", '{"a"}', '{"a":}', '{"a":1,}', "{,}",
+    '{"a":01x}', '{"a":1.}', '{"a":.5}', '{"a":1e}', '{"a":+1}', '{"a":tru}', '{"a":nul}', '{"a":"\\x"}',
+    '{"a":"\\u12"}', '{"a":"\t"}', '{"a":[1,]}', '{"a":[1 2]}', "{a:1}", "{'a':1}", '{"a":1}}', '{"a":1} x',
+    '{"a":{"b":[}}', '{"a":"b', '{"a"="b"}', '{"a":[1}', "{1:2}", '{"a":--1}',
+]  # fmt: skip
+
+
+@needs_compiler
+def test_json_is_read_as_strictly_as_python_reads_it(program: Path, tmp_path: Path) -> None:
+    def strict(text: str) -> bool:
+        try:
+            return isinstance(json.loads(text), dict)
+        except ValueError:
+            return False
+
+    (tmp_path / "texts").write_text("\n".join(TEXTS) + "\n")
+    told = run(program, "json", 0, str(tmp_path / "texts")).split()
+    assert [bool(int(word)) for word in told] == [strict(text) for text in TEXTS]
+
+
+@pytest.mark.skipif(
+    not shutil.which("clang++"), reason="no clang++ with libFuzzer: run requirements/consumers.sh as root on Debian"
+)
+def test_libfuzzer_finds_nothing_in_a_short_search(tmp_path: Path) -> None:
+    """A few seconds from the golden files on; plugins/unreal/README.md has the command for longer ones."""
+    target, found = tmp_path / "fuzz", tmp_path / "found"
+    found.mkdir()
+    command = ["clang++", "-std=c++17", "-O1", "-DLIBFUZZER", "-fsanitize=fuzzer,address,undefined"]
+    source = ROOT / "tests/plugins/unreal_dump.cpp"
+    subprocess.run(
+        [*command, "-fno-sanitize-recover=all", f"-I{HEADERS}", source, "-o", target], check=True, timeout=120
+    )
+    searched = subprocess.run(
+        [target, "-runs=20000", "-seed=7", "-timeout=60", f"-artifact_prefix={tmp_path}/", found, FOLDER],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert searched.returncode == 0, searched.stderr[-2000:]
+    assert "Done 20000 runs" in searched.stderr
 
 
 @needs_compiler

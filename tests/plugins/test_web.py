@@ -10,13 +10,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import cv2
 import numpy as np
 import pytest
 
 from streamer.config import ServeConfig
-from tests.plugins.golden import FOLDER, HEAD, LEFT_EAR, NOSE, TARGETS
+from tests.plugins.clients import SECRET, guarded, needs_openssl
+from tests.plugins.golden import FOLDER, HEAD, LEFT_EAR, NOSE, TARGETS, target_stream
 from tests.plugins.web_tools import MODULES, NODE, ROOT, bundle, demo_page, needs_chromium, needs_node
 from tests.streamer.gateway_makers import Stage, head
 
@@ -141,13 +143,13 @@ def assert_pictured(picture: np.ndarray) -> None:
 @needs_node
 @needs_chromium
 def test_faults_in_the_stream_are_told_and_survived(tmp_path: Path) -> None:
-    """A later version, garbage and a full house have a line each; the page comes back by itself."""
+    """A later version, garbage and half a record have a line each; the page comes back by itself."""
     from websockets.sync.server import serve
 
     answers = [
         b"HCM2" + bytes(60),
         b"garbage, and more of it",
-        (FOLDER / "faults/vertices_too_many.bin").read_bytes()[-600:],
+        target_stream("godot")[1][:200],
     ]
     said: list[str] = []
 
@@ -164,8 +166,26 @@ def test_faults_in_the_stream_are_told_and_survived(tmp_path: Path) -> None:
         with demo_page(tmp_path, f"ws://127.0.0.1:{port}") as page:
             page.wait("mien.head.client.status.includes('use the package of your Mien')")
             page.wait("mien.head.client.status.includes('is not Mien')")
+            page.wait("mien.head.client.status.includes('a record of 200 bytes should have')")
             server.shutdown()
             thread.join()
             config = ServeConfig(tcp_port=0, websocket_port=port)
             with Stage(config) as stage, playing(stage):
                 page.wait("mien.head.applied > 3")
+
+
+@needs_openssl
+@needs_node
+@needs_chromium
+def test_a_gateway_beyond_loopback(tmp_path: Path) -> None:
+    """It wants a secret and speaks TLS; who does not know the secret is told so."""
+    page_folder = tmp_path / "page"
+    page_folder.mkdir()
+    with (
+        Stage(guarded(tmp_path)) as stage,
+        playing(stage),
+        demo_page(page_folder, stage.endpoints[1], "&token=wrong%20and%20long%20enough") as page,
+    ):
+        page.wait("mien.head.client.status.includes('the token is not')")
+        page.ask(do="eval", code=f"location.search = location.search.replace(/token=.*/, 'token={quote(SECRET)}')")
+        page.wait("globalThis.mien?.head.applied > 3")

@@ -1,11 +1,10 @@
 // Prints what the C# decoder reads in streams, in the form of tests/plugins/golden.py: dump STEP FILE...; fuzz ROUNDS FILE...;
-// live PORT [TOKEN PEM]: what a client of a gateway says and takes, until it is killed.
+// garbage 0 FILE.
 using System;
 using System.Collections.Generic;
 using System.IO;
 using System.Linq;
 using System.Text;
-using System.Threading;
 using Mien;
 
 public static class Program
@@ -112,33 +111,8 @@ public static class Program
         Out.WriteLine("collections " + (GC.CollectionCount(0) - before));
     }
 
-    /// <summary>Until it is killed: the status, and the first head of each topology.</summary>
-    private static void Live(int port, string token, string certificate)
-    {
-        string said = "";
-        using (var client = new MienClient("127.0.0.1", port, token, true, 20, certificate.Length > 0, certificate))
-        {
-            var frame = new Frame();
-            Topology newest = null;
-            for (bool fresh = false;; Thread.Sleep(2))
-            {
-                string status = client.Status;
-                if (status != said) Out.WriteLine("status " + (said = status));
-                Topology told = client.TakeTopology();
-                fresh = fresh || told != null;
-                newest = told ?? newest;
-                if (!client.TakeFrame(ref frame) || !fresh) continue;
-                fresh = false;
-                Out.WriteLine("head {0} vertices={1} normals={2} triangles={3} source={4} jaw={5}", newest.Name.Replace(' ', '_'),
-                    Hex(frame.Positions, 3 * frame.Vertices, true), Hex(frame.Normals, 3 * frame.Vertices, true), Hex(newest.Triangles),
-                    Hex(newest.Source), frame.Weights[0].ToString(System.Globalization.CultureInfo.InvariantCulture));
-            }
-        }
-    }
-
     public static int Main(string[] words)
     {
-        if (words[0] == "live") Live(int.Parse(words[1]), words.Length > 2 ? words[2] : "", words.Length > 3 ? File.ReadAllText(words[3]) : "");
         byte[][] streams = words.Skip(2).Select(File.ReadAllBytes).ToArray();
         if (words[0] == "fuzz") Fuzz(int.Parse(words[1]), streams);
         if (words[0] == "garbage") Garbage(streams[0]);

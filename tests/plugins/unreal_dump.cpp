@@ -1,5 +1,6 @@
 // Prints what the C++ decoder reads in streams, in the form of tests/plugins/golden.py:
 //     dump STEP FILE...       feeds STEP bytes at a time
+//     json 0 FILE             whether each line is a JSON object
 //     fuzz ROUNDS FILE...     every truncation, then so many mutations; built with sanitizers it ends at the first bad read
 // With -DLIBFUZZER it is a target for clang's -fsanitize=fuzzer instead.
 #include <algorithm>
@@ -142,6 +143,15 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
 int main(int count, char** words) {
     if (count < 4) return 2;
     const size_t number = std::strtoull(words[2], nullptr, 10);
+    if (std::string(words[1]) == "json") {  // a line each: whether it is an object
+        std::ifstream file(words[3]);
+        mien::Json json;
+        for (std::string line; std::getline(file, line);) {
+            const auto* text = reinterpret_cast<const uint8_t*>(line.data());
+            std::printf("%d\n", mien::valid_utf8(text, line.size()) && mien::JsonParser(text, line.size()).parse(json));
+        }
+        return 0;
+    }
     std::vector<Bytes> streams;
     for (int k = 3; k < count; ++k) streams.push_back(load(words[k]));
     if (std::string(words[1]) == "dump") {

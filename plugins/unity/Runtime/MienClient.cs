@@ -18,7 +18,7 @@ namespace Mien
         private const int SilenceMs = 5000; // health comes each second
 
         private readonly string _host, _token;
-        private readonly int _port, _retryMs, _refusedMs, _silenceMs;
+        private readonly int _port;
         private readonly bool _mesh, _tls;
         private readonly byte[] _certificate;
         private readonly object _lock = new object();
@@ -31,10 +31,9 @@ namespace Mien
         private string _status;
 
         /// <param name="mesh">false: weights and pose only.</param>
-        /// <param name="hurry">divides all pauses; for tests.</param>
         /// <param name="tls">whether the gateway has serve.tls_certificate.</param>
         /// <param name="certificate">the text of that PEM file, if this machine does not trust it anyway: that certificate and no other will do.</param>
-        public MienClient(string host, int port, string token = "", bool mesh = true, int hurry = 1, bool tls = false, string certificate = "")
+        public MienClient(string host, int port, string token = "", bool mesh = true, bool tls = false, string certificate = "")
         {
             _tls = tls;
             _certificate = Pem(certificate);
@@ -42,9 +41,6 @@ namespace Mien
             _port = port;
             _token = token ?? "";
             _mesh = mesh;
-            _retryMs = RetryMs / hurry;
-            _refusedMs = RefusedMs / hurry;
-            _silenceMs = SilenceMs;
             _status = "connecting to " + host + ":" + port;
             _thread = new Thread(Run) { IsBackground = true, Name = "Mien" };
             _thread.Start();
@@ -93,15 +89,15 @@ namespace Mien
         {
             while (!_done.WaitOne(0))
             {
-                int pause = _retryMs;
+                int pause = RetryMs;
                 try { Say(Talk()); }
                 catch (RecordException error)
                 {
-                    if (error.Fault != Fault.Incomplete) pause = _refusedMs;
+                    if (error.Fault != Fault.Incomplete) pause = RefusedMs;
                     Say(error.Message);
                 }
                 catch (SocketException) { Say(Nobody()); }
-                catch (AuthenticationException) { pause = _refusedMs; Say(NoTls()); }
+                catch (AuthenticationException) { pause = RefusedMs; Say(NoTls()); }
                 catch (IOException error)
                 {
                     SocketError cause = Cause(error);
@@ -167,7 +163,7 @@ namespace Mien
                 }
                 socket.Connect(_host, _port);
                 NetworkStream plain = socket.GetStream();
-                plain.ReadTimeout = _silenceMs;
+                plain.ReadTimeout = SilenceMs;
                 Stream stream = Secured(plain);
                 string asked = "{\"target\":\"unity\",\"split\":true,\"normals\":true" + (_mesh ? "" : ",\"mesh\":false") +
                     (_token.Length == 0 ? "" : ",\"token\":" + Json.Quote(_token)) + "}";

@@ -53,7 +53,7 @@ namespace Mien
             _mesh = new Mesh { name = "Mien Head", hideFlags = HideFlags.DontSave };
             _mesh.MarkDynamic();
             GetComponent<MeshFilter>().sharedMesh = _mesh;
-            _client = new MienClient(host, port, Token, true, 1, tls, certificate == null ? "" : certificate.text);
+            _client = new MienClient(host, port, Token, true, tls, certificate == null ? "" : certificate.text);
         }
 
         private void OnDisable()

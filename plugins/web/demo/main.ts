@@ -1,4 +1,7 @@
-/** The demo page: the head, lit, seen from the front. `?url=ws://localhost:5751` names another gateway. */
+/**
+ * The demo page: the head, lit, seen from the front. `?url=ws://localhost:5751` names another gateway, `?token=...` its
+ * secret; `?plain&fps=20` is for machines that draw without a GPU: heads arrive on time, pictures are fewer.
+ */
 
 import { Color, DirectionalLight, HemisphereLight, MeshStandardMaterial, PerspectiveCamera, Scene, Vector3, WebGLRenderer } from "three";
 import { OrbitControls } from "three/addons/controls/OrbitControls.js";
@@ -47,9 +50,13 @@ head.client.addEventListener("frame", () => {
   ages.push(performance.timeOrigin + performance.now() - 1000 * time);
   if (ages.length > 6000) ages.splice(0, 3000);
 });
-let drawn = 0;
+let drawn = 0, drawnAt = 0;
+/** Shortest time between two pictures, ms; four less, for a display's beat is not exact. */
+const pause = asked.has("fps") ? 1000 / Number(asked.get("fps")) - 4 : 0;
 
-function draw(): void {
+function draw(now: number): void {
+  if (now - drawnAt < pause) return;
+  drawnAt = now;
   frame();
   controls.update();
   renderer.render(scene, camera);

@@ -1,5 +1,6 @@
 using Mien;
 using UnityEngine;
+using UnityEngine.Rendering;
 
 /// <summary>On an empty object: makes a live head with a plain material, and draws its status.</summary>
 public sealed class LiveHeadSample : MonoBehaviour
@@ -12,7 +13,13 @@ public sealed class LiveHeadSample : MonoBehaviour
         var made = new GameObject("Mien Head");
         made.transform.SetParent(transform, false);
         _head = made.AddComponent<MienHead>();
-        made.GetComponent<MeshRenderer>().sharedMaterial = material;
+        made.GetComponent<MeshRenderer>().sharedMaterial = material != null ? material : Plain();
+    }
+
+    private static Material Plain()
+    {
+        RenderPipelineAsset pipeline = GraphicsSettings.currentRenderPipeline;
+        return pipeline != null ? pipeline.defaultMaterial : new Material(Shader.Find("Standard"));
     }
 
     private void OnGUI()

@@ -130,7 +130,7 @@ public:
         while (fault_ == Fault::none) {
             const size_t there = buffer_.size() - begin_;
             size_t size = 0;
-            if (!check(buffer_.data() + begin_, there, size)) return Step::failed;
+            if (!measure(buffer_.data() + begin_, there, size)) return Step::failed;
             if (size == 0 || there < size) return Step::more;
             const Step step = read(buffer_.data() + (begin_ += size) - size, size, message);
             if (step != Step::more) return step;  // more: a kind of a later version
@@ -147,7 +147,7 @@ public:
     /// Reads one whole record of exactly `size` bytes (a WebSocket message); more: a kind of a later version, skipped.
     Step read(const uint8_t* record, size_t size, Message& message) {
         size_t told = 0;
-        if (!check(record, size, told)) return Step::failed;
+        if (!measure(record, size, told)) return Step::failed;
         if (told != size) return fail(told == 0 ? Fault::incomplete : Fault::damaged, "a record is cut short"), Step::failed;
         Header header;
         std::memcpy(&header, record, sizeof header);
@@ -172,7 +172,7 @@ private:
         return false;
     }
     /// Checks what is there of a header; size: bytes of the record, 0 while the header is not whole.
-    bool check(const uint8_t* record, size_t there, size_t& size) {
+    bool measure(const uint8_t* record, size_t there, size_t& size) {
         Header header;
         for (size_t k = 0; k < 4 && k < there; ++k) {
             if (record[k] == static_cast<uint8_t>(header.magic[k])) continue;
