@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from streamer.board import HealthBoard
-from streamer.config import BusConfig
+from streamer.channels import Role
+from streamer.config import BusConfig, ServeConfig
 from streamer.errors import ProcessError
 from streamer.live import Say, conduct, free_ports, plan, view_arguments
 from streamer.processes import Stop
@@ -31,6 +32,10 @@ class DemoSettings(Protocol):
         """Only the host and keys are used: the demo takes free ports."""
 
     @property
+    def serve(self) -> ServeConfig:
+        """The gateway's section: unlike those of the bus its ports are as configured, so that engines find them."""
+
+    @property
     def inference(self) -> Any:
         """`model` and `engine`, for the report; `threads`."""
 
@@ -51,6 +56,8 @@ class DemoOptions:
     """Open nothing; leave a snapshot and a video."""
     web: bool = False
     """The browser view even where there is a display."""
+    serve: bool = False
+    """Run the gateway too, on the ports of `[serve]`, also where `serve.live` is false."""
 
 
 def run_demo(settings: DemoSettings, options: DemoOptions, *, say: Say) -> dict[str, Any]:
@@ -66,7 +73,7 @@ def run_demo(settings: DemoSettings, options: DemoOptions, *, say: Say) -> dict[
     """
     out = prepare(options.out)
     (out / "config.toml").write_text(settings.text, "utf-8")
-    web_port, node_port, infer_port, record_port, demo_port = free_ports(5, settings.bus.host)
+    web_port, node_port, infer_port, record_port, demo_port, serve_port = free_ports(6, settings.bus.host)
     bus = dataclasses.replace(
         settings.bus,
         nodes=(),
@@ -75,9 +82,10 @@ def run_demo(settings: DemoSettings, options: DemoOptions, *, say: Say) -> dict[
         infer_port=infer_port,
         record_port=record_port,
         demo_port=demo_port,
+        serve_port=serve_port,
     )
     config = ["--config", str(out / "config.toml"), "--set", "bus.nodes=[]", "--set", "bus.infer=''"]
-    for key in ("node_port", "infer_port", "record_port", "demo_port"):
+    for key in ("node_port", "infer_port", "record_port", "demo_port", "serve_port"):
         config += ["--set", f"bus.{key}={getattr(bus, key)}"]
     config += ["--set", f"view.web_port={web_port}", "--set", "bus.control_port=0"]  # one take, from start to end
     if not settings.inference.threads:  # the simulated cameras need the other half of the machine
@@ -89,9 +97,13 @@ def run_demo(settings: DemoSettings, options: DemoOptions, *, say: Say) -> dict[
     else:
         view = view_arguments(web_port, web=options.web, say=say)
     node = ("--seconds", f"{seconds:g}") if seconds else ()
-    specs = plan(bus, tuple(config), node=node, record=("--out", str(out / "take{again}")), view=view)
+    serve = settings.serve.live or options.serve
+    if serve:
+        say(f"engines connect to port {settings.serve.tcp_port}, browsers to {settings.serve.websocket_port}")
+    names: tuple[Role, ...] = ("node", "infer", "record", *(("serve",) if serve else ()))
+    specs = plan(bus, tuple(config), node=node, record=("--out", str(out / "take{again}")), view=view, serve=serve)
     say(f"starting {', '.join(spec.name for spec in specs)}; everything goes to {out}")
-    with Stop() as stop, HealthBoard(bus, ("node", "infer", "record")) as board:
+    with Stop() as stop, HealthBoard(bus, names) as board:
         with Supervisor(specs, logs=out / "logs", working_s=board.working_s, heard_s=board.heard_s) as supervisor:
             troubles = conduct(bus, supervisor, board, stop, seconds=None, say=say)
         report = _report(out, settings, board, dict(supervisor.restarts), say)

@@ -123,7 +123,8 @@ def _open_audio(record: RecordConfig, stack: ExitStack) -> AudioInput | None:
 def _listen(
     session: Session, record: RecordConfig, bus: BusConfig, *, stop: threading.Event, seconds: float | None, stay: bool
 ) -> None:
-    sources = [*node_endpoints(bus), infer_endpoint(bus), endpoint_for(bus, "record"), endpoint_for(bus, "demo")]
+    others = (endpoint_for(bus, "record"), endpoint_for(bus, "serve"), endpoint_for(bus, "demo"))  # health alone
+    sources = [*node_endpoints(bus), infer_endpoint(bus), *others]
     channels = [channel.name for channel in CHANNELS.values() if channel.recorded]
     with ExitStack() as stack:
         publisher = stack.enter_context(Publisher(endpoint_for(bus, "record"), keys_dir=bus.keys_dir))

@@ -12,9 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from streamer.gateway.records import Kind
+from streamer.live import free_ports
 from streamer.report import require_closed
 from streamer.takes.reader import open_take
 from streamer.takes.verify import verify_take
+from streamer.types import Health
+from tests.streamer.gateway_makers import TcpClient
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = {
@@ -61,7 +65,9 @@ def test_demo_leaves_a_whole_take_and_a_closed_account_though_inference_is_kille
     out = tmp_path / "demo"
     (tmp_path / "small.toml").write_text("schema = 1\n")
     sets = [word for key, value in SMALL.items() for word in ("--set", f"{key}={value}")]
-    command = [sys.executable, "-m", "mien", "demo", "--headless", "--seconds", "8", "--out", str(out), "--json"]
+    command = [sys.executable, "-m", "mien", "demo", "--headless", "--serve", "--seconds", "8", "--out", str(out)]
+    tcp, websocket = free_ports(2, "127.0.0.1")
+    sets += ["--set", f"serve.tcp_port={tcp}", "--set", f"serve.websocket_port={websocket}", "--json"]
     process = subprocess.Popen(
         [*command, "--config", str(tmp_path / "small.toml"), *sets],
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -70,6 +76,8 @@ def test_demo_leaves_a_whole_take_and_a_closed_account_though_inference_is_kille
         assert process.stderr is not None
         told = process.stderr
         wait_for("all are ready", lambda: "all processes are ready" in told.readline(), process)
+        with TcpClient(tcp) as engine:
+            engine.expect(Kind.HELLO)
         first = wait_for("inference", lambda: find("infer", out), process)
         os.kill(first, signal.SIGKILL)
         second = wait_for("its restart", lambda: (pid := find("infer", out)) != first and pid, process)
@@ -80,7 +88,7 @@ def test_demo_leaves_a_whole_take_and_a_closed_account_though_inference_is_kille
     assert process.returncode == 0, errors
     report = json.loads(answer)
     assert report == json.loads((out / "report.json").read_text())
-    assert report["restarts"] == {"view": 0, "record": 0, "infer": 1, "node": 0}
+    assert report["restarts"] == {"view": 0, "record": 0, "serve": 0, "infer": 1, "node": 0}
     require_closed(report["frames"])
     assert report["frames"]["published"] >= 4 * 5 and report["frames"]["used"] > 0 and report["meshes"] > 0
     assert report["truth_error_mm"]["meshes"] > 0
@@ -88,5 +96,7 @@ def test_demo_leaves_a_whole_take_and_a_closed_account_though_inference_is_kille
     assert verify_take(out / "take").ok
     with open_take(out / "take") as take:
         assert take.mesh_count == report["meshes"]
-    left = [verb for verb in ("node", "infer", "record", "view") if find(verb, out)]
+        beats = [message for _, _, message in take.messages(["health"])]
+        assert {"node", "infer", "record", "serve"} <= {beat.process for beat in beats if isinstance(beat, Health)}
+    left = [verb for verb in ("node", "infer", "record", "view", "serve") if find(verb, out)]
     assert left == [], f"still running: {left} (inference was {second})"
