@@ -186,7 +186,6 @@ def _add_own_verbs(verbs: Verbs, common: argparse.ArgumentParser) -> None:
     )
     demo.add_argument("--headless", action="store_true", help="open nothing; also leave snapshot.png and demo.mp4")
     demo.add_argument("--web", action="store_true", help="the browser view, even where a window could be opened")
-    demo.add_argument("--serve", action="store_true", help="the gateway to engines as well (or set serve.live)")
     demo.add_argument("--seconds", type=positive, metavar="N", help="length (default: 20 headless, else endless)")
     demo.add_argument("--out", type=Path, metavar="DIR", help="new folder (default: the next out/demo_<nnn>)")
 
@@ -211,7 +210,7 @@ def _demo(args: argparse.Namespace) -> int:
 
     settings: Settings = args.load()
     _first_look(settings, args.out)
-    options = DemoOptions(args.out, args.seconds, args.headless, args.web, args.serve)
+    options = DemoOptions(out=args.out, seconds=args.seconds, headless=args.headless, web=args.web)
     report = run_demo(settings, options, say=lambda line: print(line, file=sys.stderr, flush=True))
     print(json.dumps(report, indent=2) if args.json else summary(report))
     return 0
@@ -234,9 +233,9 @@ def _first_look(settings: Settings, out: Path | None) -> None:
 
 
 def _completion(args: argparse.Namespace) -> int:
-    import argcomplete
+    from argcomplete.shell_integration import shellcode
 
-    code = argcomplete.shellcode(["mien"], shell=args.shell)
+    code = shellcode(["mien"], shell=args.shell)
     print(json.dumps({"shell": args.shell, "code": code}) if args.json else code)
     return 0
 
