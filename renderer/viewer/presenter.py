@@ -142,7 +142,7 @@ class Presenter:
         self._paint(state, now_ns, now_s, bar, anew=fresh_figures)
         self.scene.draw_head(self.look)
         if fresh_tiles or fresh_figures:
-            self.scene.draw_tiles(self.look, [self._tile(camera) for camera in self._cameras])
+            self.scene.draw_tiles(self.look, [self._tile(camera) for camera in self._cameras], figures=fresh_figures)
         self.scene.compose(self.look)
         self.scene.show()
         self._drawn_look, self._bar = self.look, bar

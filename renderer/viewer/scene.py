@@ -154,26 +154,28 @@ class Scene:
             self._clear_depth()
             self._head.draw(self._screen, replace(self._cast, head=self.surface), look)
 
-    def draw_tiles(self, look: Look, tiles: Sequence[Tile]) -> None:
+    def draw_tiles(self, look: Look, tiles: Sequence[Tile], *, figures: bool = True) -> None:
         """Draw everything but the head; needed again when the mesh, a picture, the overlay or a figure changed.
 
         Args:
             look: overlay options.
             tiles: pictures for the rectangles of the layout, in their order; fewer are allowed.
+            figures: whether the block of figures has changed too.
         """
         self._clear_depth()
         if look.view != "free":
             self._wipe(self.layout.main)
         self._tiles.draw(self.layout, self.surface, look, tiles)
-        if self.layout.stats is not None:
-            self._wipe(self.layout.stats)
-        self._write_figures(look, beside=True)
+        stats = self.layout.stats
+        if stats is not None and figures:
+            self._wipe(stats)
+        self._write_figures(look, beside=True, without=None if figures else stats)
 
     def compose(self, look: Look) -> None:
         """Lay the figures over the head."""
         self._write_figures(look, beside=False)
 
-    def _write_figures(self, look: Look, *, beside: bool) -> None:
+    def _write_figures(self, look: Look, *, beside: bool, without: Rect | None = None) -> None:
         """Put the figures on the screen: those over the head, which is drawn anew each time, or those beside it."""
         context, size = self.context, (self.layout.width, self.layout.height)
         self._screen.use()
@@ -182,7 +184,7 @@ class Scene:
         context.blend_func = moderngl.ONE, moderngl.ONE_MINUS_SRC_ALPHA
         for rect in self._figure_rects:
             over_head = look.view == "free" and self.layout.main.common(rect) is not None
-            if over_head != beside:
+            if over_head != beside and rect != without:
                 part = (rect.x / size[0], rect.y / size[1], rect.width / size[0], rect.height / size[1])
                 self._sheets.put(self._figures, rect, size, part)
 
