@@ -186,6 +186,7 @@ def _add_own_verbs(verbs: Verbs, common: argparse.ArgumentParser) -> None:
     )
     demo.add_argument("--headless", action="store_true", help="open nothing; also leave snapshot.png and demo.mp4")
     demo.add_argument("--web", action="store_true", help="the browser view, even where a window could be opened")
+    demo.add_argument("--serve", action="store_true", help="the gateway to engines as well (or set serve.live)")
     demo.add_argument("--seconds", type=positive, metavar="N", help="length (default: 20 headless, else endless)")
     demo.add_argument("--out", type=Path, metavar="DIR", help="new folder (default: the next out/demo_<nnn>)")
 
@@ -210,7 +211,7 @@ def _demo(args: argparse.Namespace) -> int:
 
     settings: Settings = args.load()
     _first_look(settings, args.out)
-    options = DemoOptions(out=args.out, seconds=args.seconds, headless=args.headless, web=args.web)
+    options = DemoOptions(args.out, args.seconds, args.headless, args.web, args.serve)
     report = run_demo(settings, options, say=lambda line: print(line, file=sys.stderr, flush=True))
     print(json.dumps(report, indent=2) if args.json else summary(report))
     return 0
