@@ -22,7 +22,8 @@ import numpy as np
 
 from inference.meshes import SurfaceMesh, read_mesh
 from inference.training.scan_corpus import CACHED_PICTURES, NetworkView, ScanCorpus, ScanSet, in_mm
-from streamer.errors import CalibrationError, MissingExtra, TakeError
+from streamer.errors import MissingExtra, TakeError
+from streamer.imports.tka import Tka, read_tka
 from streamer.types import F32, F64, U8, Topology
 
 STEREO = ("_A", "_B")
@@ -30,40 +31,21 @@ RADII = 100
 """Radii at which the distortion is inverted."""
 
 
-@dataclass(frozen=True)
-class Tka:
-    """A camera of a `.tka` file."""
+def network_camera(tka: Tka, factor: float, *, quirks: bool) -> tuple[F64, F64, F64, tuple[int, int]]:
+    """K (3, 3), distortion (2,), camera_from_world (3, 4) and size of the picture shrunk by `factor`.
 
-    rotation: F64
-    """(3, 3) camera from world."""
-    centre_mm: F64
-    """(3,)."""
-    focal_mm: float
-    """Focal length."""
-    undistortion: tuple[float, float]
-    """Tsai k1, k2: from distorted to ideal, on the sensor in mm."""
-    pixel_mm: tuple[float, float]
-    """Size of a pixel."""
-    principal_px: tuple[float, float]
-    """Principal point of the full picture."""
-    size: tuple[int, int]
-    """Width and height of the full picture."""
-
-    def network_camera(self, factor: float, *, quirks: bool) -> tuple[F64, F64, F64, tuple[int, int]]:
-        """K (3, 3), distortion (2,), camera_from_world (3, 4) and size of the picture shrunk by `factor`.
-
-        With `quirks` the focal length is divided by the factor before the Tsai coefficients are converted and the
-        size of a pixel is not multiplied: the distortion shrinks with the picture.
-        """
-        width, height = (int(side / factor + 1e-6) for side in self.size)
-        focal = self.focal_mm / factor
-        fx, fy = focal / self.pixel_mm[0], focal / self.pixel_mm[1]
-        shift = 0.0 if quirks else 0.5 / factor - 0.5
-        cx, cy = (value / factor + shift for value in self.principal_px)
-        bend = focal if quirks else self.focal_mm
-        distortion = _inverse(self.undistortion[0] * bend**2, self.undistortion[1] * bend**4, width / fx, height / fy)
-        outer = np.concatenate([self.rotation, (-self.rotation @ self.centre_mm)[:, None]], 1)
-        return np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1.0]]), distortion, outer, (width, height)
+    With `quirks` the focal length is divided by the factor before the Tsai coefficients are converted and the
+    size of a pixel is not multiplied: the distortion shrinks with the picture.
+    """
+    width, height = (int(side / factor + 1e-6) for side in tka.size)
+    focal = tka.focal_mm / factor
+    fx, fy = focal / tka.pixel_mm[0], focal / tka.pixel_mm[1]
+    shift = 0.0 if quirks else 0.5 / factor - 0.5
+    cx, cy = (value / factor + shift for value in tka.principal_px)
+    bend = focal if quirks else tka.focal_mm
+    distortion = _inverse(tka.undistortion[0] * bend**2, tka.undistortion[1] * bend**4, width / fx, height / fy)
+    outer = np.concatenate([tka.rotation, (-tka.rotation @ tka.centre_mm)[:, None]], 1)
+    return np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1.0]]), distortion, outer, (width, height)
 
 
 def _inverse(k1: float, k2: float, width: float, height: float) -> F64:
@@ -71,44 +53,6 @@ def _inverse(k1: float, k2: float, width: float, height: float) -> F64:
     rho = np.arange(1, RADII + 1) / RADII * np.hypot(width, height)
     ideal = rho * (1 + k1 * rho**2 + k2 * rho**4)
     return np.asarray(np.linalg.lstsq(np.stack([ideal**2, ideal**4], 1), rho / ideal - 1, rcond=None)[0])
-
-
-def read_tka(path: Path) -> Tka:
-    """Read a calibration; the format goes by the position of lines.
-
-    Raises:
-        CalibrationError: not readable, too short, or values that make no camera.
-    """
-    try:
-        lines = path.read_text("utf-8").splitlines()
-        values = [[float(word) for word in line.split() if _number(word)] for line in lines[1:16]]
-        rotation = np.array([row[-3:] for row in values[:3]])
-        singles = [row[-1] for row in values[3:14]]
-        width, height = values[14][-2:]
-    except (OSError, UnicodeDecodeError, IndexError, ValueError) as error:
-        raise CalibrationError(f"{path}: not a readable .tka calibration: {error}") from error
-    sound = rotation.shape == (3, 3) and np.abs(rotation @ rotation.T - np.eye(3)).max() < 1e-3
-    if not sound or min(singles[3], singles[7], singles[8], width, height) <= 0:
-        raise CalibrationError(
-            f"{path}: no camera: a rotation, a focal length, pixel sizes and a picture size are needed"
-        )
-    return Tka(
-        rotation=rotation,
-        centre_mm=np.array(singles[:3]),
-        focal_mm=singles[3],
-        undistortion=(singles[4], singles[5]),
-        pixel_mm=(singles[7], singles[8]),
-        principal_px=(singles[9], singles[10]),
-        size=(int(width), int(height)),
-    )
-
-
-def _number(word: str) -> bool:
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True
 
 
 def turned(K: F64, width: int, *, quirks: bool) -> F64:
@@ -161,7 +105,7 @@ def _famos_view(source: FamosView, size: tuple[int, int]) -> NetworkView:
     tka = read_tka(source.calibration)
     portrait = tka.size[1] > tka.size[0]
     factor = (tka.size[1] if portrait else tka.size[0]) / size[0]
-    K, distortion, outer, small = tka.network_camera(factor, quirks=source.quirks)
+    K, distortion, outer, small = network_camera(tka, factor, quirks=source.quirks)
     read = cv2.imread(str(source.path), cv2.IMREAD_COLOR_RGB)
     if read is None:
         raise TakeError(f"{source.path}: not a readable picture")

@@ -10,11 +10,12 @@ import pytest
 
 from inference.meshes import SurfaceMesh
 from inference.tempeh.published.sizes import SMALL
-from inference.training.famos import read_famos, read_scan, read_tka, shrink, turned
+from inference.training.famos import network_camera, read_famos, read_scan, shrink, turned
 from inference.training.scan_corpus import centre_of, check_corpus, fit, in_mm, sample_surface
 from inference.training.scan_readers import read_folder, read_takes, scan_of
 from streamer.errors import CalibrationError, MeshError, TakeError
 from streamer.geometry import project
+from streamer.imports.tka import read_tka
 from tests.inference.makers import camera
 from tests.inference.scan_world import famos_folder, plain_folder, poses, template, write_mesh, write_tka
 
@@ -67,7 +68,7 @@ def test_numbers_of_the_calibration(tmp_path: Path) -> None:
         (4, 727.272727, 152.5, 197.5, -0.006401891, -0.00037496),
         (8, 363.636364, 76.25, 98.75, -0.001600029, -2.410045e-05),
     ):
-        K, distortion, outer, size = tka.network_camera(factor, quirks=True)
+        K, distortion, outer, size = network_camera(tka, factor, quirks=True)
         np.testing.assert_allclose([K[0, 0], K[1, 1], K[0, 2], K[1, 2]], [fx, fx, cx, cy], rtol=1e-7)
         np.testing.assert_allclose(distortion, [k1, k2], rtol=2e-6)
         np.testing.assert_allclose(outer[:, 3], [27.13406376, 30, 933.6828919], rtol=1e-8)
@@ -78,7 +79,7 @@ def test_numbers_of_the_calibration(tmp_path: Path) -> None:
     picture = np.zeros((200, 150))
     picture[10, 20] = 1
     assert np.argwhere(np.rot90(picture)).tolist() == [[129, 10]]
-    _, true, _, _ = tka.network_camera(8, quirks=False)
+    _, true, _, _ = network_camera(tka, 8, quirks=False)
     np.testing.assert_allclose(true, [-0.110846471, -0.040135415], rtol=2e-6)  # whatever the size of the picture
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from streamer.errors import CalibrationError
+from streamer.imports.tka import read_tka
 from streamer.types import F64, Calibration, Camera
 
 PIXEL_MM = 0.0055
@@ -52,25 +52,17 @@ def read_famos(path: Path) -> Calibration:
 
 
 def _read(path: Path) -> Camera:
-    try:
-        lines = path.read_text("utf-8").splitlines()
-        rotation = np.array([[float(word) for word in line.split()[-3:]] for line in lines[1:4]])
-        values = [float(line.split(":")[-1].split()[-1]) for line in lines[4:15]]
-        width, height = (int(word) for word in lines[15].split()[-2:])
-    except (OSError, UnicodeDecodeError, ValueError, IndexError) as error:
-        raise CalibrationError(f"{path}: not a .tka calibration: {error}") from error
-    centre, (focal, k1, k2), (sx, sy, a, b) = np.array(values[:3]) / 1000, values[3:6], values[7:]
-    if min(focal, sx, sy) <= 0:
-        raise CalibrationError(f"{path}: focal length and sizes of pixels must be above 0")
+    tka = read_tka(path)
     pose = np.eye(4)
-    pose[:3, :3], pose[:3, 3] = rotation, -rotation @ centre
+    pose[:3, :3], pose[:3, 3] = tka.rotation, -tka.rotation @ (tka.centre_mm / 1000)
+    focal, (sx, sy), (a, b) = tka.focal_mm, tka.pixel_mm, tka.principal_px
     K = np.array([[focal / sx, 0, a], [0, focal / sy, b], [0, 0, 1]])
-    plain = Camera(path.stem, path.stem, width, height, K, np.zeros(5), pose)
-    u1, u2 = k1 * focal**2, k2 * focal**4
+    plain = Camera(path.stem, path.stem, *tka.size, K, np.zeros(5), pose)
+    u1, u2 = tka.undistortion[0] * focal**2, tka.undistortion[1] * focal**4
     distorted = _radii(plain)
     ideal = distorted * (1 + u1 * distorted**2 + u2 * distorted**4)
     c1, c2 = _fit(ideal, distorted)
-    return Camera(path.stem, path.stem, width, height, K, np.array([c1, c2, 0, 0, 0]), pose)
+    return Camera(path.stem, path.stem, *tka.size, K, np.array([c1, c2, 0, 0, 0]), pose)
 
 
 def _radii(camera: Camera) -> F64:
