@@ -158,13 +158,14 @@ def test_a_published_model_is_compared_in_every_engine(
     graphs = tmp_path / "graphs"
     graphs.mkdir()
     monkeypatch.setattr(export, "LOCAL_BATCH", 40)
+    cases = (("openvino", "f32"), ("openvino", "bf16"), ("torch", "f16"), ("tensorrt", "f16"))
+    monkeypatch.setattr(table_of_engines, "CASES", cases)  # float32 on a GPU: test_cuda_path.py
     export_graphs(cpu_graphs(load_coarse(small), load_refine(small), (64, 96), 2), graphs)
     monkeypatch.setattr(published, "prepared", lambda folder: (small, graphs))
     found = parity(small, 1, nothing)
     rows = {(row["engine"], row["precision"]): row for row in found["rows"]}
     assert rows["openvino", "bf16"]["skipped"] and found["views"] == 4
-    for case in (("openvino", "f32"), ("tensorrt", "f32")):
-        assert rows[case]["max_mm"] < 0.6, rows
+    assert rows["openvino", "f32"]["max_mm"] < 0.6, rows
     for case in (("torch", "f16"), ("tensorrt", "f16")):
         assert 0 < rows[case]["median_mm"] < 0.5, rows
     out = tmp_path / "exported"
