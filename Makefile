@@ -7,12 +7,13 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 EDITABLE := --quiet --no-deps --no-build-isolation --editable .
 
-.PHONY: help demo test check consumers bench lock clean
+.PHONY: help demo test check consumers audit bench lock clean
 
 help:
 	@echo "make demo    simulated cameras -> meshes -> live view (installs what it needs, without torch)"
 	@echo "make test    everything that must hold: ruff, mypy, import contracts, tests (installs torch too)"
 	@echo "make check   the same without the tests: seconds, not minutes"
+	@echo "make audit   known weaknesses of what is installed, where PyPI's database can be reached"
 	@echo "make bench   the figures: benchmarks/, one JSON per script in $(OUT)"
 	@echo "make lock    resolve requirements/*.txt again from pyproject.toml"
 
@@ -21,6 +22,10 @@ demo: $(VENV)/.live
 
 test: check consumers
 	$(BIN)/python -m pytest -n 2
+	-@requirements/audit.sh $(BIN)/python # told, no failure: a weakness made known today is no defect of this commit
+
+audit: $(VENV)/.dev
+	@requirements/audit.sh $(BIN)/python
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
