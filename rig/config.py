@@ -45,6 +45,8 @@ class SimulatedConfig:
     """Sensor noise, 1 is that of a good machine-vision camera indoors."""
     lamp: bool = False
     """A lamp before the rig swells, as a target for `mien sync check`."""
+    board: str = ""
+    """BOARD.toml: the cameras see this board, waved, in place of the head, as in a calibration; empty: the head."""
     faults: FaultConfig = field(default_factory=FaultConfig)
     """What goes wrong on purpose."""
 

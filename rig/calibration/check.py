@@ -170,8 +170,13 @@ def _topology(take: Take, mesh: MeshFrame) -> Topology:
     return take.topologies[mesh.topology_id]
 
 
-def world_by_head(calibration: Calibration, path: Path) -> Calibration:
+def world_by_head(calibration: Calibration, path: Path, channel: str = "mesh") -> Calibration:
     """Move the origin of a calibration to the head of a take that was made with it.
+
+    Args:
+        calibration: what to move.
+        path: the take.
+        channel: `mesh` or `truth`.
 
     Raises:
         TakeError: the take cannot be read.
@@ -186,6 +191,6 @@ def world_by_head(calibration: Calibration, path: Path) -> Calibration:
                     f"{path}: its meshes stand in the world of another calibration (camera '{camera.id}'); give the "
                     "calibration.toml of the take"
                 )
-        poses = np.array([mesh.world_from_head for mesh in take.meshes()], np.float64).reshape(-1, 4, 4)
+        poses = np.array([mesh.world_from_head for mesh in take.meshes(channel)], np.float64).reshape(-1, 4, 4)
     moved = moved_cameras(calibration, inverse_rigid(head_world(poses)))
     return replace(moved, source=f"{calibration.source}; origin at the head of {path.name}")

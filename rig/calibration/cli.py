@@ -116,6 +116,7 @@ def _add_moves(add: "Callable[..., argparse.ArgumentParser]") -> None:
     )
     world.add_argument("calibration", metavar="CAL", help="calibration")
     world.add_argument("--take", required=True, metavar="TAKE", help="a take with meshes, made with this calibration")
+    world.add_argument("--channel", choices=("mesh", "truth"), default="mesh", help="of the meshes (default: mesh)")
     world.add_argument("--out", required=True, metavar="CAL.toml", help="calibration to write")
     convert = add(
         "convert",
@@ -305,7 +306,7 @@ def run_world(args: argparse.Namespace) -> int:
     from rig.calibration.check import world_by_head
     from streamer.calibration import load_calibration, save_calibration
 
-    placed = world_by_head(load_calibration(Path(args.calibration)), Path(args.take))
+    placed = world_by_head(load_calibration(Path(args.calibration)), Path(args.take), args.channel)
     save_calibration(placed, Path(args.out))
     result = {"out": args.out, "camera_from_world": {c.id: c.camera_from_world.tolist() for c in placed.cameras}}
     print(json.dumps(result) if args.json else f"{args.out}: the origin is the head's middle")

@@ -30,11 +30,11 @@ class RenderingStage(Protocol):
         """The cameras."""
 
     @property
-    def topology(self) -> Topology:
-        """Topology of the true mesh."""
+    def topology(self) -> Topology | None:
+        """Topology of the true mesh; None where there is no head."""
 
-    def render(self, time_s: float) -> tuple[dict[str, U8], MeshFrame]:
-        """Return the pictures of all cameras at one instant and the true head of that instant."""
+    def render(self, time_s: float) -> tuple[dict[str, U8], MeshFrame | None]:
+        """Return the pictures of all cameras at one instant and the true head of that instant, if there is one."""
 
     def close(self) -> None:
         """Release the GL context."""
@@ -42,10 +42,11 @@ class RenderingStage(Protocol):
 
 def gl_stage(config: SimulatedConfig) -> RenderingStage:
     """Make the real stage; imported here so that reading a configuration needs no GL."""
+    from rig.simulation.board_stage import BoardStage
     from rig.simulation.lamp import LampStage
     from rig.simulation.stage import Stage
 
-    stage = Stage(config)
+    stage = BoardStage(config) if config.board else Stage(config)
     return LampStage(stage) if config.lamp else stage
 
 
@@ -100,8 +101,9 @@ class SimulatedDriver:
 
     @property
     def topologies(self) -> Sequence[Topology]:
-        """The topology of the simulated head."""
-        return (self._opened().topology,)
+        """The topology of the simulated head, if there is one."""
+        topology = self._opened().topology
+        return () if topology is None else (topology,)
 
     @property
     def fps(self) -> float:
@@ -196,11 +198,12 @@ class SimulatedDriver:
             pictures, truth = stage.render(time_s)
             late = stage.render(time_s + cameras.skew_ns / NS)[0] if cameras.skew_ns else pictures
             deliveries = cameras.expose(pulse, pictures, late)
-            truth = dataclasses.replace(truth, frame_id=pulse.number, exposure_time_ns=pulse.exposure_ns)
+            if truth is not None:
+                truth = dataclasses.replace(truth, frame_id=pulse.number, exposure_time_ns=pulse.exposure_ns)
             self._deliver(deliveries, truth, pulse.skipped, cameras)
 
     def _deliver(
-        self, deliveries: Sequence[Delivery], truth: MeshFrame, skipped: int, cameras: SimulatedCameras
+        self, deliveries: Sequence[Delivery], truth: MeshFrame | None, skipped: int, cameras: SimulatedCameras
     ) -> None:
         with self._ready:
             for delivery in deliveries:
@@ -209,7 +212,8 @@ class SimulatedDriver:
             while len(self._arrivals) > limit and self._arrivals[0][0] <= now_ns:
                 heapq.heappop(self._arrivals)
                 self._counters["device-overruns"] += 1
-            self._truths.append(truth)
+            if truth is not None:
+                self._truths.append(truth)
             self._counters["skipped-pulses"] += skipped
             self._counters.update(cameras.counters)
             cameras.counters.clear()

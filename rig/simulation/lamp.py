@@ -20,11 +20,11 @@ class Lit(Protocol):
         """The cameras."""
 
     @property
-    def topology(self) -> Topology:
-        """Topology of the true mesh."""
+    def topology(self) -> Topology | None:
+        """Topology of the true mesh; None where there is no head."""
 
-    def render(self, time_s: float) -> tuple[dict[str, U8], MeshFrame]:
-        """Return the pictures of all cameras at one instant and the true head of that instant."""
+    def render(self, time_s: float) -> tuple[dict[str, U8], MeshFrame | None]:
+        """Return the pictures of all cameras at one instant and the true head of that instant, if there is one."""
 
     def close(self) -> None:
         """Release what it holds."""
@@ -50,7 +50,7 @@ class LampStage:
         self.calibration = stage.calibration
         self.topology = stage.topology
 
-    def render(self, time_s: float) -> tuple[dict[str, U8], MeshFrame]:
+    def render(self, time_s: float) -> tuple[dict[str, U8], MeshFrame | None]:
         """Return the stage's pictures in the light of that instant."""
         pictures, truth = self._stage.render(time_s)
         level = lamp_level(time_s)
