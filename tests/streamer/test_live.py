@@ -6,14 +6,17 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from streamer.board import HealthBoard
-from streamer.config import BusConfig
+from streamer.config import BusConfig, RecordConfig
+from streamer.console.desk import LiveDesk
+from streamer.console.watch import Watch
 from streamer.demo import DemoOptions, prepare, run_demo
-from streamer.errors import ProcessError
-from streamer.live import conduct, free_ports, plan, view_arguments
+from streamer.errors import ProcessError, TransportError
+from streamer.live import LiveOptions, _conduct_with, conduct, free_ports, plan, view_arguments
 from streamer.processes import Stop
 from streamer.supervise import Supervisor
 from streamer.transport import Publisher
@@ -95,6 +98,41 @@ def test_sinks_stand_before_sources_and_give_way_in_priority(bus: BusConfig) -> 
     assert [spec.name for spec in plan(elsewhere, (), serve=True)] == ["serve"]
     with_gateway = plan(bus, ("--config", "c.toml"), serve=True)
     assert [spec.name for spec in with_gateway] == ["serve", "infer", "node"] and "serve" in with_gateway[-1].after
+
+
+def test_beside_a_screen_the_run_goes_on_until_the_operator_quits(bus: BusConfig, tmp_path: Path) -> None:
+    """The processes are conducted in a thread of their own; quitting stops them, and a failure ends the screen."""
+    board = HealthBoard(bus, ("node", "infer"))
+    ports = {"node": bus.node_port, "infer": bus.infer_port}
+    specs = [replace(spec, arguments=(*spec.arguments, "--port", str(ports[spec.name]))) for spec in plan(bus, ())]
+    supervisor = Supervisor(
+        specs, logs=tmp_path, working_s=board.working_s, heard_s=board.heard_s, command=(sys.executable, "-c", CHILD)
+    )
+    settings, shown = SimpleNamespace(bus=bus), []
+
+    def operate(desk: LiveDesk) -> None:
+        deadline = time.monotonic() + 60.0
+        while not desk.state().ready and not desk.over():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        shown.extend(each.name for each in desk.state().processes if each.pid)
+
+    with board, supervisor, Stop() as stop:
+        desk = LiveDesk(supervisor, Watch(supervisor, board, RecordConfig(), None), None)
+        troubles = _conduct_with(operate, settings, LiveOptions(), supervisor, board, stop, desk, print)  # type: ignore[arg-type]
+        assert troubles == [] and sorted(shown) == ["infer", "node"]
+        assert any("all processes are ready" in line for line in desk.state().events)
+        assert [supervisor.pid(name) for name in ports] == [None, None]
+        with pytest.raises(TransportError, match=r"bus\.control_port"):
+            desk.command("start", {})
+    refusing = replace(specs[0], arguments=("infer",))  # without a port it ends at once
+    with HealthBoard(bus, ("infer",)) as board, Stop() as stop:
+        failing = Supervisor(
+            [refusing], logs=tmp_path / "b", working_s=board.working_s, command=(sys.executable, "-c", CHILD)
+        )
+        with failing, pytest.raises(ProcessError, match="infer ended with exit code 1"):
+            desk = LiveDesk(failing, Watch(failing, board, RecordConfig(), None), None)
+            _conduct_with(operate, settings, LiveOptions(), failing, board, stop, desk, print)  # type: ignore[arg-type]
 
 
 def test_board_tells_ready_from_starting(bus: BusConfig) -> None:
