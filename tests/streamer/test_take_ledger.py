@@ -1,7 +1,10 @@
 """The ledger in the files of a take: it names what is there and what is not, survives what the take survives, and every
 word of it is compared with the content."""
 
+import os
 import shutil
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -289,11 +292,30 @@ def test_rows_that_did_not_reach_the_file_are_due_again() -> None:
     assert decode_table(encode_sets([]))[1]["frame_id"].tolist() == []
 
 
+READ = """
+import sys
+import pandas, pyarrow
+from streamer.takes import open_take
+with open_take(sys.argv[1]) as take:
+    for table in (take.ledger.timing, take.ledger.sets, take.ledger.lost, take.ledger.events, take.sets.ledger()):
+        assert pandas.DataFrame(table).shape == (len(next(iter(table.values()))), len(table))
+        assert pyarrow.table(table).num_columns == len(table)
+    print(pandas.DataFrame(take.ledger.timing).groupby("topic").size()["frame/mid"])
+"""
+FRAMES = Path(sys.prefix) / "dataframes"
+"""Where requirements/consumers.sh puts pandas and pyarrow."""
+
+
+@pytest.mark.skipif(
+    not (FRAMES / ".whole").exists(), reason="no pandas and pyarrow: sh requirements/consumers.sh python"
+)
 def test_data_frames_and_arrow_take_the_ledger_as_it_is(tmp_path: Path) -> None:
-    pandas, pyarrow = pytest.importorskip("pandas"), pytest.importorskip("pyarrow")
-    with open_take(write_take(tmp_path / "take", 20)) as take:
-        tables = (take.ledger.timing, take.ledger.sets, take.ledger.lost, take.ledger.events, take.sets.ledger())
-        for table in tables:
-            assert pandas.DataFrame(table).shape == (len(next(iter(table.values()))), len(table))
-            assert pyarrow.table(table).num_columns == len(table)
-        assert pandas.DataFrame(take.ledger.timing).groupby("topic").size()["frame/mid"] == 20
+    path = write_take(tmp_path / "take", 20)
+    done = subprocess.run(
+        [sys.executable, "-c", READ, str(path)],
+        env={**os.environ, "PYTHONPATH": f"{FRAMES}{os.pathsep}{Path(__file__).parents[2]}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "20\n"), done.stderr

@@ -15,7 +15,8 @@ import streamer.takes.recover as recover_module
 from streamer.errors import TakeError
 from streamer.takes import open_take
 from streamer.takes.carve import Broken, Found, carve
-from streamer.takes.layout import LOCK, read_info, write_info
+from streamer.takes.index import TakeFile
+from streamer.takes.layout import LOCK, FileInfo, read_info, write_info
 from streamer.takes.recover import recover_take
 from streamer.takes.stored import channel_of
 from streamer.takes.tables import EVENTS, TOPICS
@@ -81,6 +82,34 @@ def test_a_file_cut_anywhere_yields_exactly_the_messages_before_the_cut(tmp_path
         if cut % 9 == 0:
             assert check_file(torn), f"a cut at {cut} was not noticed"
     assert not check_file(file)
+
+
+def test_an_index_cut_or_changed_at_any_byte_of_the_tail_never_crashes_a_reader(tmp_path: Path) -> None:
+    file = write_take(tmp_path / "take", 6) / "main_0000.mcap"
+    data = file.read_bytes()
+    torn = tmp_path / "torn.mcap"
+    whole = TakeFile(file, FileInfo(file.name, len(data), 0)).index(0)
+    torn.write_bytes(data)
+
+    def read(size: int) -> None:
+        reader = TakeFile(torn, FileInfo(torn.name, size, 0))  # as if take.json had known
+        try:
+            found = reader.index(0)
+        except TakeError as error:
+            assert "mien recover" in str(error)
+        else:  # the table of messages itself is whole
+            assert {topic: len(rows) for topic, rows in found.items()} == {t: len(r) for t, r in whole.items()}
+        finally:
+            reader.close()
+
+    with torn.open("r+b", buffering=0) as changing:
+        for place in range(len(data) - 3000, len(data), 3):
+            os.pwrite(changing.fileno(), bytes([data[place] ^ 0x41]), place)
+            read(len(data))
+            os.pwrite(changing.fileno(), data[place : place + 1], place)
+        for size in range(len(data) - 1, len(data) - 3000, -1):
+            changing.truncate(size)
+            read(size)
 
 
 @pytest.mark.parametrize("part", range(4))
