@@ -47,10 +47,21 @@ class Refiner:
 
     near: ShapePrior = field(init=False, repr=False)
     """The prior at the vertices that are looked at."""
+    around: ShapePrior = field(init=False, repr=False)
+    """The prior at the corners of their triangles."""
+    around_triangles: I32 = field(init=False, repr=False)
+    """(T', 3) those triangles, in indices of `around`."""
+    within: I32 = field(init=False, repr=False)
+    """(M,) where the vertices that are looked at stand in `around`."""
 
     def __post_init__(self) -> None:
         """Restrict the prior once: copying it costs a millisecond."""
         object.__setattr__(self, "near", self.prior.at(self.indices))
+        touching = self.triangles[np.isin(self.triangles, self.indices).any(1)]
+        corners = np.union1d(touching, self.indices).astype(np.int32)
+        object.__setattr__(self, "around", self.prior.at(corners))
+        object.__setattr__(self, "around_triangles", np.searchsorted(corners, touching).astype(np.int32))
+        object.__setattr__(self, "within", np.searchsorted(corners, self.indices).astype(np.int32))
 
     def __call__(self, fit: Fit, maps: F32, views: Views, present: F32) -> Fit:
         """Refine a head.
@@ -75,27 +86,30 @@ class Refiner:
 
     def normals(self, fit: Fit) -> F32:
         """(M, 3) normals at the vertices that are looked at, head frame."""
-        return vertex_normals(self.prior.vertices(fit.coefficients), self.triangles)[self.indices]
+        return vertex_normals(self.around.vertices(fit.coefficients), self.around_triangles)[self.within]
 
     def observed(self, fit: Fit, maps: F32, views: Views, present: F32, normals: F32) -> tuple[F32, F32]:
         """What the maps say about each vertex: information (M, 3, 3) and pull (M, 3), as `shape.step` takes them."""
         x = self.near.vertices(fit.coefficients)
         in_head = frames.moved(views, fit.a_from_head)
         place, spread, inside = read_maps(maps, frames.project_all(in_head, x), views.size, self.scale_mm)
-        error = self.template[self.indices] - place
+        error = (self.template[self.indices] - place).transpose(2, 0, 1)  # (3, V, M), as everything below
         rotation, shift = in_head.camera_from_a[:, :, :3], in_head.camera_from_a[:, :, 3]
-        centres = -np.einsum("vij,vi->vj", rotation, shift).astype(np.float32)
-        ray = x - centres[:, None]
-        ray /= np.linalg.norm(ray, axis=2, keepdims=True)
-        facing = -np.einsum("vmi,mi->vm", ray, normals) - np.float32(FACING)
-        agreement = np.exp(-np.einsum("vmi,vmi->vm", error, error) / np.float32(AGREEMENT_MM**2))
+        centres = -np.einsum("vij,vi->jv", rotation, shift).astype(np.float32)
+        ray = x.T[:, None] - centres[:, :, None]
+        ray /= np.sqrt((ray * ray).sum(0))
+        facing = -(ray * normals.T[:, None]).sum(0) - np.float32(FACING)
+        agreement = np.exp((error * error).sum(0) * np.float32(-1 / AGREEMENT_MM**2))
         weight = np.maximum(facing, 0) * agreement if self.aware else np.ones_like(facing)
         weight *= inside * present[:, None]
         weight *= np.float32(self.trust / 2) / (spread * spread)
-        information = weight.sum(0)[:, None, None] * np.eye(3, dtype=np.float32)
-        information -= np.einsum("vm,vmi,vmj->mij", weight, ray, ray, optimize=True)
-        across = error - ray * np.einsum("vmi,vmi->vm", ray, error)[..., None]
-        return information, np.einsum("vm,vmi->mi", weight, across)
+        along = weight * ray
+        total = weight.sum(0)
+        information = np.empty((len(x), 3, 3), np.float32)
+        for i, j in ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2)):
+            information[:, i, j] = information[:, j, i] = (total if i == j else 0) - (along[i] * ray[j]).sum(0)
+        pull = (weight * error - along * (ray * error).sum(0)).sum(1)
+        return information, np.ascontiguousarray(pull.T)
 
 
 def read_maps(

@@ -5,7 +5,7 @@ observed point inform all others. The fit is one Gauss-Newton step in (pose, coe
 term; iterate it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,15 +26,19 @@ class ShapePrior:
     """(N, 3) mm, head frame."""
     basis: F32
     """(N, 3, K) mm per standard deviation, largest first."""
+    gram: F32 = field(init=False, repr=False, compare=False)
+    """(K, K) products of the components: what a fit to points needs again and again."""
 
     def __post_init__(self) -> None:
-        """Check that basis and mean belong together.
+        """Check that basis and mean belong together, and multiply the components.
 
         Raises:
             ModelError: different vertex counts.
         """
         if self.basis.shape[:2] != self.mean.shape:
             raise ModelError(f"shape prior: basis of {len(self.basis)} vertices, mean of {len(self.mean)}")
+        flat = self.basis.reshape(-1, self.components)
+        object.__setattr__(self, "gram", flat.T @ flat)
 
     @property
     def components(self) -> int:
@@ -74,21 +78,26 @@ def step(prior: ShapePrior, fit: Fit, information: F32 | float, pull: F32) -> Fi
             inverse square millimetres.
         pull: (M, 3) A_i e_i, e_i being the wanted displacement in the head frame.
     """
-    count, unknowns = len(prior.mean), 6 + prior.components
-    jacobian = np.zeros((count, 3, unknowns), np.float32)
+    count, basis = len(prior.mean), prior.basis.reshape(-1, prior.components)
     x, y, z = prior.vertices(fit.coefficients).T
-    jacobian[:, 1, 0], jacobian[:, 2, 0] = -z, y
-    jacobian[:, 0, 1], jacobian[:, 2, 1] = z, -x
-    jacobian[:, 0, 2], jacobian[:, 1, 2] = -y, x
-    jacobian[:, :, 3:6] = np.eye(3, dtype=np.float32)
-    jacobian[:, :, 6:] = prior.basis
-    flat = jacobian.reshape(-1, unknowns)
+    motion = np.zeros((count, 3, 6), np.float32)
+    motion[:, 1, 0], motion[:, 2, 0] = -z, y
+    motion[:, 0, 1], motion[:, 2, 1] = z, -x
+    motion[:, 0, 2], motion[:, 1, 2] = -y, x
+    motion[:, :, 3:] = np.eye(3, dtype=np.float32)
+    unknowns = 6 + prior.components
+    hessian = np.empty((unknowns, unknowns))
     if isinstance(information, float):
-        hessian = (flat.T @ flat).astype(np.float64) * information
+        weighted = (motion * np.float32(information)).reshape(-1, 6)
+        hessian[6:, 6:] = prior.gram * information
     else:
-        weighted = np.matmul(information, jacobian)
-        hessian = (flat.T @ weighted.reshape(-1, unknowns)).astype(np.float64)
-    gradient = flat.T @ pull.reshape(-1).astype(np.float32)
+        weighted = np.matmul(information, motion).reshape(-1, 6)
+        hessian[6:, 6:] = basis.T @ np.matmul(information, prior.basis).reshape(basis.shape)
+    hessian[:6, :6] = motion.reshape(-1, 6).T @ weighted
+    hessian[:6, 6:] = weighted.T @ basis
+    hessian[6:, :6] = hessian[:6, 6:].T
+    flat = pull.reshape(-1).astype(np.float32)
+    gradient = np.concatenate([motion.reshape(-1, 6).T @ flat, basis.T @ flat])
     held = np.concatenate(
         [np.full(3, ROTATION_SD_RAD**-2.0), np.full(3, TRANSLATION_SD_MM**-2.0), np.ones(prior.components)]
     )

@@ -1,8 +1,8 @@
 """Draws the head into the pictures of all cameras at once: moderngl on EGL, with each camera's own lens distortion.
 
 The vertices are projected in the vertex shader exactly as `streamer.geometry.project` does, so that the pictures and
-the true mesh agree to the pixel. Light is computed per vertex (the mesh is finer than 5 mm), which keeps a software
-rasteriser fast.
+the true mesh agree to the pixel. Light is computed per vertex (the mesh is finer than 5 mm), the part of it that all
+cameras see alike once for all, which keeps a software rasteriser fast.
 """
 
 import os
@@ -18,6 +18,8 @@ from streamer.errors import DriverError
 from streamer.geometry import vertex_normals
 from streamer.types import F32, U8, Camera
 
+SHADED = 0.45
+"""Share of the light that reaches folds into which the sky does not look."""
 VERTEX_SHADER = """
 #version 330
 uniform mat4 camera_from_world;
@@ -25,9 +27,9 @@ uniform vec4 focal_centre;   // fx, fy, cx, cy in px
 uniform float skew_px;
 uniform float distortion[5]; // k1, k2, p1, p2, k3
 uniform vec2 size;           // px
-uniform vec3 sky, ground, light_direction[3], light_colour[3], eye;
+uniform vec3 light_direction[3], light_colour[3], eye;
 uniform float gloss;
-in vec3 position; in vec3 normal; in vec2 uv; in vec3 place; in vec2 part_exposure;
+in vec3 position; in vec3 normal; in vec3 light; in vec2 uv; in vec3 place; in vec2 part_exposure;
 out vec2 v_uv; out vec3 v_place; out vec3 v_light; out vec3 v_gloss; flat out float v_part;
 void main() {
     vec3 p = (camera_from_world * vec4(position, 1.0)).xyz;
@@ -40,17 +42,15 @@ void main() {
     vec2 pixel = vec2(focal_centre.x * d.x + skew_px * d.y, focal_centre.y * d.y) + focal_centre.zw;
     vec2 ndc = (pixel + 0.5) / size * 2.0 - 1.0;  // row 0 first in memory: no flip needed when read back
     gl_Position = vec4(ndc * p.z, (p.z - 0.1) / 9.9 * p.z * 2.0 - p.z, p.z);
-    float open_sky = mix(0.45, 1.0, part_exposure.y);
-    vec3 light = mix(ground, sky, 0.5 + 0.5 * normal.y) * open_sky;
     vec3 shine = vec3(0.0);
     vec3 view = normalize(eye - position);
     for (int i = 0; i < 3; i++) {
-        float facing = dot(normal, light_direction[i]);
-        light += light_colour[i] * max(facing, 0.0) * open_sky;
         float half_way = max(dot(normal, normalize(light_direction[i] + view)), 0.0);
-        shine += light_colour[i] * pow(half_way, 24.0) * step(0.0, facing) * gloss;
+        float h8 = half_way * half_way; h8 *= h8; h8 *= h8;
+        shine += light_colour[i] * (h8 * h8 * h8) * step(0.0, dot(normal, light_direction[i]));
     }
-    v_uv = uv; v_place = place; v_light = light; v_gloss = shine * open_sky; v_part = part_exposure.x;
+    v_uv = uv; v_place = place; v_light = light; v_part = part_exposure.x;
+    v_gloss = shine * gloss * mix(0.45, 1.0, part_exposure.y);  // SHADED
 }
 """
 
@@ -127,6 +127,27 @@ class Surface:
     """(3,) colour."""
 
 
+BLACK = np.zeros(3, np.float32)
+DARKNESS = Light(BLACK, BLACK, np.zeros((3, 3), np.float32), np.zeros((3, 3), np.float32), gloss=0.0)
+
+
+def diffuse(light: Light, normals: NDArray[np.floating], open_sky: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Light that a surface scatters in all directions.
+
+    Args:
+        light: of the stage.
+        normals: (V, 3), world.
+        open_sky: (V,) share of the light that reaches each point.
+
+    Returns:
+        (V, 3) factors on the albedo.
+    """
+    height = 0.5 + 0.5 * normals[:, 1:2]
+    ambient = light.ground + (light.sky - light.ground) * height
+    lamps = np.maximum(normals @ light.directions.T, 0) @ light.colours
+    return np.asarray((ambient + lamps) * open_sky[:, None])
+
+
 class Painter:
     """An off-screen GL context with the head's buffers and one target for all cameras.
 
@@ -154,6 +175,7 @@ class Painter:
         self._programs = [self.context.program(VERTEX_SHADER, shader) for shader in SHADERS]
         self._build_mesh()
         self._skin: moderngl.Texture | None = None
+        self._light = DARKNESS
         eyes = [head.neutral[head.part_vertices(f"eye_{side}")] for side in ("left", "right")]
         self._set("eye_centre", np.array([(e.min(0) + e.max(0)) / 2 for e in eyes]))
 
@@ -190,11 +212,12 @@ class Painter:
         faces = np.concatenate([index.reshape(-1, 3), torso_faces + len(unique)])
         self._torso_normals = vertex_normals(torso, torso_faces)
         self._static = self.context.buffer(np.concatenate([static, torso_static]).astype("f4").tobytes())
-        self._dynamic = self.context.buffer(reserve=(len(unique) + len(torso)) * 24)
+        self._dynamic = self.context.buffer(reserve=(len(unique) + len(torso)) * 36)
+        self._open_sky = SHADED + (1 - SHADED) * np.concatenate([exposure[self._source], np.ones(len(torso))])
         parts = np.concatenate([head.triangle_part, np.full(len(torso_faces), TORSO_PART)])
         shader_of = np.where(parts == 0, 0, np.where(parts == TORSO_PART, 2, 1))
         layout = [
-            (self._dynamic, "3f 3f", "position", "normal"),
+            (self._dynamic, "3f 3f 3f", "position", "normal", "light"),
             (self._static, "2f 3f 2f", "uv", "place", "part_exposure"),
         ]
         self._meshes = [
@@ -216,12 +239,11 @@ class Painter:
         self._skin = self.context.texture((rows.shape[1], rows.shape[0]), 3, rows.tobytes())
         self._skin.build_mipmaps()
         self._skin.filter = (moderngl.LINEAR_MIPMAP_NEAREST, moderngl.LINEAR)
+        self._light = light
         values: dict[str, ArrayLike] = {
             "iris_colour": surface.iris,
             "cloth_colour": surface.cloth,
             "teeth_colour": surface.teeth,
-            "sky": light.sky,
-            "ground": light.ground,
             "light_direction": light.directions,
             "light_colour": light.colours,
             "gloss": light.gloss,
@@ -247,13 +269,10 @@ class Painter:
         normals = vertex_normals(vertices, self.head.triangles)
         torso = self._torso @ torso_from_stage[:3, :3].T + torso_from_stage[:3, 3]
         torso_normals = self._torso_normals @ torso_from_stage[:3, :3].T
-        dynamic = np.concatenate(
-            [
-                np.concatenate([vertices[self._source], normals[self._source]], 1),
-                np.concatenate([torso, torso_normals], 1),
-            ]
-        ).astype(np.float32)
-        self._dynamic.write(dynamic.tobytes())
+        places = np.concatenate([vertices[self._source], torso])
+        outwards = np.concatenate([normals[self._source], torso_normals])
+        lights = diffuse(self._light, outwards, self._open_sky)
+        self._dynamic.write(np.concatenate([places, outwards, lights], 1).astype(np.float32).tobytes())
         self._target.use()
         self._target.viewport = (0, 0, self.width, self.height * self.count)
         self.context.enable(moderngl.DEPTH_TEST | moderngl.CULL_FACE)

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rig.config import SimulatedConfig
 from rig.simulation.cameras import demo_ring
@@ -11,7 +10,7 @@ from rig.simulation.head import eye_turns, head_topology, load_head, random_iden
 from rig.simulation.look import Look, random_look, studio_background, studio_light
 from rig.simulation.painter import Painter
 from rig.simulation.performance import Moment, Performance, rigid
-from rig.simulation.sensor import Sensor, clean_sensor, expose, noise_tile
+from rig.simulation.sensor import Grain, Sensor, clean_sensor, expose, grain, noise_tile
 from streamer.geometry import transform, vertex_normals
 from streamer.types import F32, F64, U8, Calibration, MeshFrame
 
@@ -64,7 +63,7 @@ class Studio:
         """Make the painter for pictures of `width` x `height` px."""
         self._painter = Painter(load_head(), width, height, cameras)
         self._noise = noise_tile(np.random.default_rng([seed, 0x5E7]))
-        self._levels: dict[float, NDArray[np.int8]] = {}
+        self._levels: dict[float, Grain] = {}
         self.mattes: U8 = np.zeros((cameras, height, width), np.uint8)
         """(cameras, H, W) where the last pictures show the person, 0 or 255: exact."""
 
@@ -92,12 +91,12 @@ class Studio:
         ]
         return pictures, vertices[: head.skin_count]
 
-    def _grain(self, noise_dn: float) -> NDArray[np.int8]:
+    def _grain(self, noise_dn: float) -> Grain:
         level = round(noise_dn, 1)
         if level not in self._levels:
             if len(self._levels) > 8:
                 self._levels.clear()
-            self._levels[level] = np.clip(np.round(self._noise * level), -127, 127).astype(np.int8)
+            self._levels[level] = grain(self._noise, level)
         return self._levels[level]
 
     def _offset(self, size: int, rng: np.random.Generator) -> int:
