@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from streamer.arguments import size_between
+from streamer.arguments import positive, size_between
 from streamer.errors import FitError
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ USED = {
     "retry": " 1",
     "work": " --once",
     "render": " 1 --split held-out --out novel",
+    "play": " 1 --cameras cam_2",
     "report": " 1",
 }
 """What follows the action in its example."""
@@ -76,6 +77,7 @@ def add_fit(verbs: Verbs, common: argparse.ArgumentParser) -> None:
     render = action("render", _render, "pictures of a fitted take from other viewpoints")
     what = render.add_mutually_exclusive_group()
     what.add_argument("--split", choices=("held-out", "training"), help="the rig's own cameras (default: held-out)")
+    what.add_argument("--cameras", type=Path, metavar="CAL.toml", help="cameras of a calibration, in the take's world")
     what.add_argument("--path", choices=("circle", "spiral", "front"), help="a moving camera, while time goes on")
     render.add_argument("--frames", type=_range, default=(None, None), metavar="A:B", help="these frames of the fit")
     render.add_argument(
@@ -85,6 +87,11 @@ def add_fit(verbs: Verbs, common: argparse.ArgumentParser) -> None:
         help="of the pictures of a path (default: the take's)",
     )
     render.add_argument("--out", type=Path, required=True, metavar="DIR", help="PNG pictures, and a video of a path")
+    play = action("play", _play, "pictures of a fitted take on the bus, for mien view")
+    play.add_argument("--cameras", nargs="+", default=[], metavar="CAM", help="of the rig (default: those held out)")
+    play.add_argument("--frames", type=_range, default=(None, None), metavar="A:B", help="these frames of the fit")
+    play.add_argument("--fps", type=positive, default=0.0, metavar="N", help="at most (default: as fast as it renders)")
+    play.add_argument("--once", action="store_true", help="end after one round")
     report = action("report", _report, "a page with pictures beside the truth, error maps and curves")
     report.add_argument("--out", type=Path, metavar="FILE.html", help="default: report.html in the run's folder")
 
@@ -251,9 +258,10 @@ def _told_to_farm(args: argparse.Namespace, job: "Job") -> int:
 
 
 def _render(args: argparse.Namespace) -> int:
-    from renderer.fitter.film import render_path, render_split
+    from renderer.fitter.film import render_cameras, render_path, render_split
     from renderer.fitter.finished import open_finished
     from renderer.fitter.worker import run_folder
+    from streamer.calibration import load_calibration
     from streamer.progress import progress
 
     fitter = args.load().fitter
@@ -261,11 +269,31 @@ def _render(args: argparse.Namespace) -> int:
         job = store.get(args.job)
     with progress("rendering", quiet=args.json) as report:
         finished = open_finished(run_folder(Path(fitter.runs), job.id))
-        if args.path:
+        if args.cameras:
+            chosen = load_calibration(args.cameras).cameras
+            count = render_cameras(finished, chosen, args.out, frames=args.frames, report=report)
+        elif args.path:
             count = render_path(finished, args.path, args.out, frames=args.frames, size=args.size, report=report)
         else:
             count = render_split(finished, args.split or "held-out", args.out, frames=args.frames, report=report)
     print(json.dumps({"pictures": count}) if args.json else f"{count} pictures in {args.out}")
+    return 0
+
+
+def _play(args: argparse.Namespace) -> int:
+    from renderer.fitter.finished import open_finished
+    from renderer.fitter.play import play
+    from renderer.fitter.worker import run_folder
+    from streamer.processes import Stop
+
+    settings = args.load()
+    with _store(args) as store:
+        job = store.get(args.job)
+    finished = open_finished(run_folder(Path(settings.fitter.runs), job.id))
+    with Stop() as stop:
+        options = {"cameras": tuple(args.cameras), "frames": args.frames, "fps": args.fps, "loop": not args.once}
+        count = play(finished, settings.bus, stop=stop, **options)
+    print(json.dumps({"pictures": count}) if args.json else f"{count} pictures")
     return 0
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -23,7 +23,12 @@ TURNS = 1.0
 RATE = 24
 
 
-def _frames(fit: Fit, frames: tuple[int | None, int | None]) -> list[int]:
+def frames_of(fit: Fit, frames: tuple[int | None, int | None]) -> list[int]:
+    """Return the time steps of a range of frames.
+
+    Raises:
+        FitError: there are none.
+    """
     chosen = list(range(fit.footage.steps))[slice(*frames)]
     if not chosen:
         raise FitError(f"the fit has frames 0 to {fit.footage.steps - 1}; none of them is in {frames[0]}:{frames[1]}")
@@ -75,8 +80,35 @@ def render_split(
     cameras = [camera for camera in fit.footage.recorded if (camera.id in trained) == (split == "training")]
     if not cameras:
         raise FitError("no camera was held out; add the take again with --hold-out, or use --split training")
-    steps = _frames(fit, frames)
-    done = 0
+    return render_cameras(finished, cameras, out, frames=frames, report=report)
+
+
+def render_cameras(
+    finished: Finished,
+    cameras: Sequence[Camera],
+    out: Path,
+    *,
+    frames: tuple[int | None, int | None] = (None, None),
+    report: Report = lambda done, total: None,
+) -> int:
+    """Render what cameras see, any cameras in the take's world: `frame_<ttttt>/cam_<serial>.png`.
+
+    Args:
+        finished: the fit.
+        cameras: at the size of the pictures.
+        out: folder, made if needed.
+        frames: first and one after the last.
+        report: progress.
+
+    Returns:
+        Number of pictures.
+
+    Raises:
+        FitError: no such frames.
+        OSError: a picture cannot be written.
+    """
+    fit, done = finished.fit, 0
+    steps = frames_of(fit, frames)
     for step in steps:
         folder = out / f"frame_{step:05d}"
         folder.mkdir(parents=True, exist_ok=True)
@@ -143,7 +175,7 @@ def render_path(
     import av
 
     fit = finished.fit
-    steps = _frames(fit, frames)
+    steps = frames_of(fit, frames)
     out.mkdir(parents=True, exist_ok=True)
     cameras = list(path_cameras(fit, kind, len(steps), size))
     part = out / "path.part.mp4"

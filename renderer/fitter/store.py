@@ -174,6 +174,15 @@ class Store:
             self._change(job, held, now_s, owner, "leased")
             return self.get(job.id)
 
+    def peek(self, now_s: float) -> Job | None:
+        """Return the job that `lease` would take next, without taking it."""
+        row = self._db.execute(
+            "SELECT * FROM jobs WHERE state = 'queued' OR (state = 'retry-wait' AND not_before_s <= ?) "
+            "ORDER BY priority DESC, id LIMIT 1",
+            (now_s,),
+        ).fetchone()
+        return None if row is None else _job(row)
+
     def waiting_until_s(self) -> float | None:
         """Return when the next waiting job may be tried, Unix time; None when none is queued or waits."""
         row = self._db.execute(

@@ -128,7 +128,7 @@ def told(pulse: Pulse | None) -> dict[str, Any]:
 
 
 @contextmanager
-def _folder_lock(folder: Path) -> Iterator[None]:
+def folder_lock(folder: Path) -> Iterator[None]:
     """Hold the run's folder: one process at a time, whatever the queue says.
 
     Raises:
@@ -238,7 +238,7 @@ class Worker:
             samples = task.preset.samples
             with (
                 _Beat(self._queue, job, self._lease_s, self._stop, self._beat_s) as beat,
-                _folder_lock(self.folder(job.id)),
+                folder_lock(self.folder(job.id)),
             ):
                 outcome = self._run(
                     task,
@@ -266,11 +266,7 @@ class Worker:
         self._say(job, f"is {store.get(job.id).state} at step {outcome.step}{text}")
 
     def _fail(self, store: Store, job: Job, error: Exception, samples: int) -> None:
-        cause = cause_of(error)
-        why = str(error).splitlines()[0] if str(error) else type(error).__name__
-        if not isinstance(error, MienError | OSError | MemoryError):
-            why = f"{type(error).__name__}: {why}"
-        verdict = after_failure(job, cause, why, time.time(), samples)
+        verdict = after_failure(job, cause_of(error), line_of(error), time.time(), samples)
         store.fail(job, verdict, time.time())
         self._say(job, verdict.message)
 
@@ -286,6 +282,12 @@ def cause_of(error: Exception) -> Cause:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG) or "cannot write" in text
         return "disk" if full else "input"
     return "input"
+
+
+def line_of(error: Exception) -> str:
+    """Return what an exception says in one line, with its kind where it is none of ours."""
+    why = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return why if isinstance(error, MienError | OSError | MemoryError) else f"{type(error).__name__}: {why}"
 
 
 def run_folder(runs: Path, number: int) -> Path:

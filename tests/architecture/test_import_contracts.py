@@ -32,6 +32,7 @@ PLANTED = {
     "harvesters is imported in one file": ("rig/node.py", "import harvesters"),
     "zmq is known to the transport, its keys and commands only": ("rig/node.py", "import zmq"),
     "sounddevice is imported in one file": ("streamer/takes/session.py", "import sounddevice"),
+    "ray is imported in one file": ("renderer/fitter/run.py", "import ray"),
     "pxr is imported in one file": ("streamer/exports/usd/points.py", "import pxr"),
     "alembic3d and imath are imported in one file": ("streamer/exports/glb.py", "import alembic3d\nimport imath"),
     "textual is known to the console's screen only": ("streamer/console/panels.py", "import textual"),

@@ -15,7 +15,7 @@ from renderer.fitter.fit import DivergedError
 from renderer.fitter.jobs import ENDED, FOLLOWS, HELD, MOST, Job, after_failure
 from renderer.fitter.owners import dead_owners, owner_name
 from renderer.fitter.run import Outcome, Pulse
-from renderer.fitter.store import Store
+from renderer.fitter.store import Store, _row
 from renderer.fitter.worker import Worker, cause_of
 from streamer.errors import FitError, TakeError
 from tests.renderer.fit_grab import grab
@@ -176,3 +176,20 @@ def test_a_file_that_is_no_queue_is_told(tmp_path: Path) -> None:
     (tmp_path / "q").write_bytes(b"no database, but long enough to be looked at by the library" * 20)
     with pytest.raises(FitError, match="cannot open the queue"):
         Store(tmp_path / "q")
+
+
+def test_a_thousand_jobs_are_listed_while_work_goes_on(tmp_path: Path) -> None:
+    """One statement, no matter how many jobs: the figure is benchmarks/fitter_queue.py's, here its cause is held."""
+    with Store(tmp_path / "q") as store, Store(tmp_path / "q") as other:
+        store._db.execute("BEGIN IMMEDIATE")
+        row = _row(job())
+        del row["id"]
+        names, marks = ", ".join(row), ", ".join("?" * len(row))
+        store._db.executemany(f"INSERT INTO jobs ({names}) VALUES ({marks})", [tuple(row.values())] * 1000)
+        store._db.execute("COMMIT")
+        asked: list[str] = []
+        other._db.set_trace_callback(asked.append)
+        store._db.execute("BEGIN IMMEDIATE")  # a worker that writes keeps nobody from reading
+        found = other.jobs()
+        store._db.execute("ROLLBACK")
+    assert len(found) == 1000 and len(asked) == 1
