@@ -7,6 +7,7 @@ from renderer.viewer.context import build_program, write_uniforms
 from renderer.viewer.materials import Material, colour_table, scale_of
 from renderer.viewer.orbit import OrbitCamera
 from renderer.viewer.surface import Surface
+from streamer.geometry import inverse_rigid
 from streamer.types import F64
 
 _REACH_PX = 1.0
@@ -33,7 +34,7 @@ class HeadPass:
             if kind == "LINES":
                 found = build_program(self._context, "head.vert", "lines.frag", "lines.geom")
             else:
-                geometry = "edge.geom" if "EDGE" in kind else "uv.geom" if "UV" in kind else ""
+                geometry = "curve.geom" if "EDGE" in kind else "uv.geom" if "UV" in kind else ""
                 found = build_program(
                     self._context, "head.vert", "head.frag", geometry, include="shade.glsl", defines=kind
                 )
@@ -119,6 +120,7 @@ class HeadPass:
             program,
             clip_from_world=clip_from_world,
             eye_from_world=eye_from_world,
+            clip_from_eye=clip_from_world @ inverse_rigid(eye_from_world),
             up_eye=eye_from_world[:3, 1],
             opacity=opacity,
             flat_view=(0.0, 0.0, 1.0 if camera.orthographic else 0.0),

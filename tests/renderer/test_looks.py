@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import moderngl
 import numpy as np
 import pytest
@@ -223,6 +224,30 @@ def test_ribbons_soften_the_outline_and_leave_the_rest() -> None:
     inside, outside = row[left + 3].sum(), row[left - 5].sum()
     steps = np.diff(row[left - 5 : left + 4].sum(-1))
     assert abs(steps).max() < 0.93 * abs(inside - outside), "no single step from paper to head"
+
+
+def test_a_ball_of_few_triangles_has_a_round_outline() -> None:
+    down, round_ = np.linspace(0.02, np.pi - 0.02, 7), np.linspace(-np.pi, np.pi, 12, endpoint=False)
+    u, v = np.meshgrid(down, round_, indexing="ij")
+    ball = 0.1 * np.stack([np.sin(u) * np.sin(v), np.cos(u), np.sin(u) * np.cos(v)], -1).reshape(-1, 3)
+    index = np.arange(84).reshape(7, 12)
+    a, b, c, d = index[:-1], np.roll(index[:-1], -1, 1), index[1:], np.roll(index[1:], -1, 1)
+    faces = np.concatenate([np.stack([a, c, b], -1).reshape(-1, 3), np.stack([b, c, d], -1).reshape(-1, 3)])
+    topology = Topology("coarse", faces, np.zeros((1, 2)), np.zeros_like(faces), ball)
+
+    def unfaded(scene: Scene) -> None:
+        assert scene.surface is not None
+        scene.surface.shape.marks.write(np.tile(np.array([1, 0, 1, 0], np.float32), (84, 1)).tobytes())
+
+    look = Look(replace(FRONT, orthographic=True), material="normals")
+    with_ball = shown(look, unfaded, topology).astype(int)
+    paper = shown(replace(look, camera=replace(look.camera, target=(9.0, 0, 0))), unfaded, topology).astype(int)
+    covered = (np.abs(with_ball - paper).max(-1) > 60)[: SIZE[1] // 2].sum() * 2  # the floor's shadow is below
+    per_metre = SIZE[1] / (2 * 0.7 * np.tan(FRONT.fov_y_rad / 2))
+    circle = np.pi * (0.1 * per_metre) ** 2
+    hull = cv2.contourArea(cv2.convexHull((ball[:, :2] * per_metre).astype(np.float32)))
+    assert hull < 0.965 * circle, "the polygon itself misses a good part of the circle"
+    assert abs(covered - circle) < 0.45 * abs(hull - circle), (covered, circle, hull)
 
 
 def test_edges_of_the_mesh_are_drawn_over_the_surface() -> None:

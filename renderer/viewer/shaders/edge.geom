@@ -1,23 +1,12 @@
-// Turns a silhouette edge into a ribbon of one pixel to either side, whose cover falls to nothing: smooth edges for the price
+// Over a camera's picture: turns a silhouette edge into a ribbon of one pixel to either side, whose cover falls to nothing: smooth edges for the price
 // of a few hundred triangles, where four samples a pixel cost more than the head itself.
 layout(lines) in;
 layout(triangle_strip, max_vertices = 6) out;
 uniform vec2 half_size; // of the viewport, px
 uniform float reach;    // half width of the ribbon, px
 out float cover;
-#ifdef LENS
 in vec4 g_ink[];
 out vec4 ink;
-#else
-in vec3 g_position[];
-in vec3 g_normal[];
-in vec4 g_mark[];
-in float g_heat[];
-out vec3 eye_position;
-out vec3 eye_normal;
-out vec4 mark;
-out float heat;
-#endif
 
 void put(int end, vec2 aside, float value) {
     vec4 spot = gl_in[end].gl_Position;
@@ -25,14 +14,7 @@ void put(int end, vec2 aside, float value) {
     spot.z -= 2e-5 * spot.w; // before the surface it borders
     gl_Position = spot;
     cover = value;
-#ifdef LENS
     ink = g_ink[end];
-#else
-    eye_position = g_position[end];
-    eye_normal = g_normal[end];
-    mark = g_mark[end];
-    heat = g_heat[end];
-#endif
     EmitVertex();
 }
 
