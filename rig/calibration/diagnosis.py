@@ -21,6 +21,8 @@ BENT_SHARE = 0.004
 """A board is bent if its corners leave their plane by this share of its size."""
 STRETCH_SHARE = 0.004
 STEP_PX, STEP_SIGMAS = 0.5, 8.0
+TOGETHER_SETS = 2
+"""Steps of several cameras this near one another have one cause."""
 WORST = 5
 
 Finding = dict[str, Any]
@@ -88,8 +90,13 @@ def worst_views(rig: Rig, found: Harvest) -> list[Finding]:
 
 
 def _moved_within(rig: Rig) -> Iterator[Finding]:
-    """Look for a step in the mean error of a camera's views over time."""
+    """Look for a step in the mean error of a camera's views over time.
+
+    One camera that moves drags boards and cameras with it, so that others show a smaller step at the same time: of
+    steps that belong together the largest is named.
+    """
     off = rig.errors_px()
+    steps = []
     for index, name in enumerate(rig.names):
         mine = (rig.corners.camera == index) & rig.kept
         sets = np.unique(rig.corners.set[mine])
@@ -98,9 +105,16 @@ def _moved_within(rig: Rig) -> Iterator[Finding]:
         means = np.stack([off[mine & (rig.corners.set == k)].mean(0) for k in sets])
         where, step, sigmas = find_step(means)
         if step > STEP_PX and sigmas > STEP_SIGMAS:
-            k = rig.numbers[int(sets[where])]
-            text = f"{name}: moved within the session: its errors step by {step:.1f} px at set {k}; cut there"
-            yield _finding("problem", "moved-within", name, text, step_px=step, sigmas=sigmas, set=k)
+            # where the camera sees nothing for a while, the step lies anywhere in the gap
+            steps.append((step, sigmas, name, int(sets[where - 1]), int(sets[where])))
+    named: list[tuple[int, int]] = []
+    for step, sigmas, name, before, after in sorted(steps, reverse=True):
+        if any(before <= last + TOGETHER_SETS and first - TOGETHER_SETS <= after for first, last in named):
+            continue
+        named.append((before, after))
+        k = rig.numbers[after]
+        text = f"{name}: moved within the session: its errors step by {step:.1f} px at set {k}; cut there"
+        yield _finding("problem", "moved-within", name, text, step_px=step, sigmas=sigmas, set=k)
 
 
 def find_step(series: F64) -> tuple[int, float, float]:
