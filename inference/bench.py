@@ -1,8 +1,9 @@
 """`mien bench model`: what a mesh costs on this machine, one after the other and with the stages overlapping."""
 
+import os
 import resource
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,8 +12,9 @@ import numpy as np
 
 from inference.engines import Precision
 from inference.model_store import ModelFiles
-from inference.reconstruct import NetworkFactory, Reconstructor, live_network
+from inference.reconstruct import NETWORK, NetworkFactory, Reconstructor, live_network
 from inference.reprocess import reconstruct_all
+from inference.schedule import Stage
 from streamer.errors import ConfigError, EngineError
 from streamer.geometry import look_at
 from streamer.pixels import encode_pixels
@@ -85,7 +87,8 @@ def bench_model(model: ModelFiles, options: BenchOptions, *, network: NetworkFac
 
     Returns:
         `cpu_s_per_mesh` and `wall_s_per_mesh` of one mesh after the other (median wall), `meshes_per_s` with the
-        stages overlapping, `overlap_gain` = that rate times the mean wall time, `latency_ms` (percentiles, from a free
+        stages overlapping, `overlap_gain` = that rate times the mean wall time, `overlap_ideal` what it would be if
+        the busiest stream or the processor never waited, `latency_ms` (percentiles, from a free
         slot to delivery, overlapping), `stages_ms` (medians),
         `peak_memory_mb` of this process, `engine`, `precision`, `views`, `model`.
 
@@ -117,6 +120,9 @@ def bench_model(model: ModelFiles, options: BenchOptions, *, network: NetworkFac
         if failed:
             raise EngineError(f"model '{model.name}': {len(failed)} sets failed, the first: {failed[0]}") from failed[0]
         precision = reconstructor.precision
+        took = {name: float(np.median([s[name] for s in stages])) / 1e9 for name in stages[0]}
+        by_stage = {name.removeprefix(f"{NETWORK}."): seconds for name, seconds in took.items()}
+        ideal = ideal_overlap(reconstructor.stages, by_stage, float(np.mean(walls)), cpu_s)
         latencies = [(outcome.timing.end_ns - outcome.timing.eligible_ns) / 1e6 for outcome in outcomes]
     return {
         "model": model.name,
@@ -127,10 +133,26 @@ def bench_model(model: ModelFiles, options: BenchOptions, *, network: NetworkFac
         "wall_s_per_mesh": round(float(np.median(walls)), 5),
         "meshes_per_s": round(rate, 3),
         "overlap_gain": round(rate * float(np.mean(walls)), 3),
+        "overlap_ideal": round(ideal, 3),
         "latency_ms": {f"p{k}": round(float(np.percentile(latencies, k)), 2) for k in (50, 95, 99)},
         "stages_ms": {name: round(float(np.median([s[name] for s in stages])) / 1e6, 3) for name in stages[0]},
         "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
     }
+
+
+def ideal_overlap(stages: Sequence[Stage], took_s: Mapping[str, float], wall_s: float, cpu_s: float) -> float:
+    """Return the gain of stages that overlap perfectly: bounded by the busiest stream and by the processor.
+
+    Args:
+        stages: the stages.
+        took_s: stage name to its time, one stage after the other.
+        wall_s: of a mesh, one stage after the other.
+        cpu_s: of a mesh.
+    """
+    busy: dict[str, float] = {}
+    for stage in stages:
+        busy[stage.stream] = busy.get(stage.stream, 0.0) + took_s.get(stage.name, 0.0)
+    return wall_s / max(*busy.values(), cpu_s / len(os.sched_getaffinity(0)))
 
 
 def _in_turn(sets: list[FrameSet], first: int, count: int) -> Iterator[FrameSet]:

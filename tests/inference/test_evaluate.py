@@ -94,7 +94,10 @@ def test_bench_gives_the_figures_it_promises(model: ModelFiles) -> None:
     result = bench_model(model, options, network=FakeNetwork)
     assert (result["engine"], result["precision"], result["views"]) == ("openvino", "f32", 3)
     assert result["cpu_s_per_mesh"] >= 0
-    assert all(result[key] > 0 for key in ("wall_s_per_mesh", "meshes_per_s", "overlap_gain", "peak_memory_mb"))
+    assert all(
+        result[key] > 0
+        for key in ("wall_s_per_mesh", "meshes_per_s", "overlap_gain", "overlap_ideal", "peak_memory_mb")
+    )
     assert set(result["stages_ms"]) == {"prepare", "network", "network.run", "network.check"}
     with pytest.raises(ConfigError, match="--views 0"):
         bench_model(model, BenchOptions(views=0), network=FakeNetwork)

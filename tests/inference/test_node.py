@@ -292,3 +292,44 @@ def test_a_port_in_use_is_one_clear_error(tmp_path: Path) -> None:
         bus = BusConfig(infer_port=int(taken.endpoint.rsplit(":", 1)[1]))
         with pytest.raises(TransportError, match="in use"):
             run_infer(InferenceConfig(), bus, SYNC, stop=threading.Event())
+
+
+class Failing(FakeNetwork):
+    """Runs out of memory for the first set, and gives what is no number for the second."""
+
+    calls = 0
+
+    def run(self, pictures: Any, mask: Any) -> Any:
+        Failing.calls += 1
+        if Failing.calls == 1:
+            raise MemoryError("no memory for 8 pictures")
+        result = super().run(pictures, mask)
+        if Failing.calls == 2:
+            result.vertices[0] = np.nan
+        return result
+
+
+def test_no_memory_and_vertices_that_are_no_numbers_cost_their_sets_and_nothing_else(
+    stage: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Failing, "calls", 0)
+    one = stage(network=Failing)
+    for number, said in ((1, "no memory for 8 pictures"), (2, "gave vertices that are not finite")):
+        one.send_set(number)
+        one.until(lambda number=number: one.health[-1].counters["errors"] == number, calibrate=False)
+        assert one.health[-1].state == "degraded" and said in one.health[-1].message
+    one.send_set(3)
+    one.until(lambda: [mesh.frame_id for mesh in one.meshes] == [3], calibrate=False)
+    assert closes(one.end(), one.sequence) == {"failed": 16}
+
+
+def test_missing_views_are_left_out_and_a_set_of_strangers_is_counted(stage: Callable[..., Stage]) -> None:
+    one = stage(sync=replace(SYNC, min_cameras=1, deadline_ms=50))
+    one.send(list(grey_set(one.calibration, 1, ["cam_3"]).members.values()))
+    one.until(lambda: one.meshes and one.meshes[-1].views == ("cam_3",), calibrate=False)
+    one.sequence["stranger"] = 0
+    one.send([frame("stranger", 2, grey(9))])
+    one.until(lambda: one.health[-1].counters.get("unused.unknown-camera") == 1, calibrate=False)
+    one.send_set(3)
+    one.until(lambda: one.meshes[-1].frame_id == 3, calibrate=False)
+    assert closes(one.end(), one.sequence) == {"unknown-camera": 1}

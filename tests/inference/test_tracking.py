@@ -1,6 +1,7 @@
 """Following the head: a guess saves the localiser and never costs a mesh."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from rig.config import RigConfig, SimulatedConfig
 from rig.simulation.takes import simulate_takes
 from streamer.assembler import Assembler
 from streamer.config import SyncConfig
+from streamer.pixels import encode_pixels
 from streamer.takes import Take, open_take
 from streamer.types import F64, FrameSet, MeshFrame
 
@@ -63,7 +65,9 @@ def test_a_steady_motion_is_carried_on_exactly(
         after[:3, :3], after[:3, 3] = step @ poses[-1][:3, :3], poses[-1][:3, 3] + np.array(turn)
         poses.append(after)
     np.testing.assert_allclose(continued(poses[0], poses[1], share), poses[-1], atol=1e-6)
-    np.testing.assert_allclose(vector_from_rotation(step), np.array(turn) * 0.2, atol=1e-6)  # below it OpenCV calls it none
+    np.testing.assert_allclose(
+        vector_from_rotation(step), np.array(turn) * 0.2, atol=1e-6
+    )  # below it OpenCV calls it none
 
 
 def test_a_head_that_was_seen_twice_is_followed_and_anchored_every_second() -> None:
@@ -155,6 +159,18 @@ def reconstructed(world: Any, sets: list[FrameSet], tracker: Tracker | None) -> 
         pipeline.close(drain=True)
     assert [outcome.error for outcome in outcomes] == [None] * len(sets)
     return [outcome.result for outcome in outcomes if outcome.result is not None]
+
+
+def test_pictures_without_a_head_give_numbers_and_are_never_followed(world: Any) -> None:
+    encoding, black = encode_pixels(np.zeros((240, 320, 3), np.uint8), "jpeg")
+    sets = [
+        replace(one, members={name: replace(f, encoding=encoding, data=black) for name, f in one.members.items()})
+        for one in world[3][:8]
+    ]
+    tracker = Tracker()
+    for mesh in reconstructed(world, sets, tracker):
+        assert np.isfinite(mesh.vertices).all()
+    assert tracker.counters == {"tracked": 0, "localised": 8, "lost": 0}
 
 
 def test_a_followed_head_is_the_localised_one(world: Any, tmp_path: Path) -> None:
