@@ -11,7 +11,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -123,7 +123,14 @@ def impostor(*answers: bytes) -> Iterator[int]:
             except TimeoutError:
                 continue
             with connection:
-                connection.sendall(answers[min(count, len(answers) - 1)])
+                connection.settimeout(0.2)
+                with suppress(
+                    TimeoutError
+                ):  # some ask for nothing; hanging up on an unread request would cut the answer
+                    connection.recv(1 << 16)
+                connection.settimeout(PATIENCE_S)
+                with suppress(OSError):  # it may have gone
+                    connection.sendall(answers[min(count, len(answers) - 1)])
             count += 1
 
     thread = threading.Thread(target=run)

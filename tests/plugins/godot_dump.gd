@@ -32,6 +32,7 @@ func _init():
 		elif mode == "ages":
 			seconds = float(words[2])
 			Engine.target_fps = int(words[3])
+			OS.low_processor_usage_mode_sleep_usec = 1000  # without a window Godot sleeps 7 ms a turn
 		else:
 			path = words[2]
 		head.port = int(words[2 if mode == "live" else 1])
