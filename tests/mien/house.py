@@ -122,14 +122,17 @@ class House:
             if process is not None:
                 process.kill()
                 process.wait()
-                if process.stdout is not None:
-                    process.stdout.close()
         if self._reader is not None:
             self._reader.join()
+        for process in (self._process, self._watcher):
+            if process is not None and process.stdout is not None:
+                process.stdout.close()
 
     def _read(self, watcher: "subprocess.Popen[str]") -> None:
         assert watcher.stdout is not None
         for line in watcher.stdout:
+            if not line.endswith("\n"):
+                return  # it was cut off in the middle of a line
             kind, now, *rest = json.loads(line)
             if kind == "mesh":
                 self.meshes.append((now, rest[0], rest[1]))
@@ -214,7 +217,10 @@ class House:
             raise Fault("mien live did not end within 90 s of SIGTERM") from error
         if self._process.returncode:
             raise Fault(f"mien live ended with {self._process.returncode}: {(self.folder / 'live.err').read_text()}")
-        return dict(json.loads(answer))
+        told = dict(json.loads(answer))
+        for name, counters in told["health"].items():  # the last word of a process may not have reached the watcher yet
+            add_beat(self.lives.setdefault(name, []), Health(name, 0, "stopping", counters))
+        return told
 
     def account(self) -> dict[str, Any]:
         """Where every published frame went, by the heartbeats that were heard."""

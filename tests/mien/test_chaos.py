@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds proces
 @pytest.mark.timeout(240)
 def test_a_house_stays_up(tmp_path: Path) -> None:
     """The recorder is killed in the middle of a take, the node frozen and let go, every port is fed random bytes."""
-    with House(tmp_path) as house:
+    with House(tmp_path, {"live.silence_s": 120}) as house:
         house.wait_ready()
         before = house.pids()
 
