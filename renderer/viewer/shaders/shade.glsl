@@ -80,8 +80,8 @@ vec3 eyeball(vec3 position, vec3 view, int side, float open_sky) {
     float shadow = mix(0.35, 1.0, smoothstep(0.05, 0.75, open_sky));
     float lit = 0.30 + 0.70 * max(dot(out_of, KEY) * 0.8 + 0.2, 0.0);
     vec3 light = (mix(GROUND, SKY, 0.5 + 0.5 * dot(out_of, up_eye)) + KEY_COLOUR * lit + FILL_COLOUR * 0.5) * shadow;
-    vec3 cornea = normalize(mix(out_of, gaze[side], 0.25 * iris));
-    float glint = 2.2 * gloss(cornea, view, KEY, 420.0) + 0.30 * gloss(cornea, view, FILL, 90.0);
+    vec3 cornea = normalize(out_of + 0.6 * iris * (out_of - gaze[side])); // it bulges: a small, sharp image of the lamp
+    float glint = 2.0 * gloss(cornea, view, KEY, 700.0) + 0.10 * gloss(cornea, view, FILL, 300.0);
     return albedo * light + glint * shadow;
 }
 #endif
