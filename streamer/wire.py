@@ -274,7 +274,12 @@ def _check_arrays(kind: str, fields: Mapping[str, Any], rows: Sequence[Row]) -> 
         if dtype != spec.dtype or not fits:
             wanted = " x ".join("any" if n is None else str(n) for n in spec.shape)
             where = f"camera '{fields['camera']}': {name}" if kind == "Frame" else f"{kind}.{name}"
-            raise WireError(f"{where} has dtype {dtype[:16]} and shape {shape}; expected {spec.dtype} and {wanted}")
+            raise WireError(f"{where} has dtype {_plain(dtype)} and shape {shape}; expected {spec.dtype} and {wanted}")
+
+
+def _plain(text: str) -> str:
+    """Return the beginning of a text of the message, fit for a line."""
+    return text[:16] if text.isprintable() else repr(text[:16])
 
 
 def _check_ring(kind: str, rows: Sequence[Row], place: Any) -> Descriptor | None:
