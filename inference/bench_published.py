@@ -12,7 +12,7 @@ import numpy as np
 
 from inference.engines import Graph, open_engine
 from inference.model_store import ModelFiles, load_model
-from inference.pipeline import SLOTS, Outcome, Pipeline
+from inference.pipeline import Outcome, Pipeline
 from inference.schedule import ITEM, PICTURES, Access, Stage, run_in_order
 from inference.tempeh.compiled.network import PublishedCameras, PublishedNetwork, PublishedParts, PublishedResult
 from inference.topology_file import read_arrays
@@ -23,6 +23,8 @@ from streamer.types import F32, U8
 WIDTH, HEIGHT = 400, 300
 CENTRE_MM = np.array([0.0, -50.0, 0.0])
 FULL = "full"
+SLOTS = 3
+"""Sets in flight; those of the live network would only take more memory."""
 
 
 class Rehearsal(PublishedNetwork):
@@ -161,7 +163,7 @@ def _overlapped(
     first, *rest = network.stages()
     stages = (Stage("supply", first.stream, supply, (ITEM,), (PICTURES,)), first, *rest)
     start = time.perf_counter()
-    pipeline: Pipeline[int, PublishedResult] = Pipeline(stages, outcomes.append, mode="every")
+    pipeline: Pipeline[int, PublishedResult] = Pipeline(stages, outcomes.append, mode="every", slots=SLOTS)
     try:
         for number in range(meshes):
             pipeline.submit(number)
