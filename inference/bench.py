@@ -120,9 +120,8 @@ def bench_model(model: ModelFiles, options: BenchOptions, *, network: NetworkFac
         if failed:
             raise EngineError(f"model '{model.name}': {len(failed)} sets failed, the first: {failed[0]}") from failed[0]
         precision = reconstructor.precision
-        took = {name: float(np.median([s[name] for s in stages])) / 1e9 for name in stages[0]}
-        by_stage = {name.removeprefix(f"{NETWORK}."): seconds for name, seconds in took.items()}
-        ideal = ideal_overlap(reconstructor.stages, by_stage, float(np.mean(walls)), cpu_s)
+        took = {name: float(np.median([s[name] for s in stages])) / 1e6 for name in stages[0]}
+        ideal = ideal_overlap(reconstructor.stages, took, float(np.mean(walls)), cpu_s)
         latencies = [(outcome.timing.end_ns - outcome.timing.eligible_ns) / 1e6 for outcome in outcomes]
     return {
         "model": model.name,
@@ -135,24 +134,25 @@ def bench_model(model: ModelFiles, options: BenchOptions, *, network: NetworkFac
         "overlap_gain": round(rate * float(np.mean(walls)), 3),
         "overlap_ideal": round(ideal, 3),
         "latency_ms": {f"p{k}": round(float(np.percentile(latencies, k)), 2) for k in (50, 95, 99)},
-        "stages_ms": {name: round(float(np.median([s[name] for s in stages])) / 1e6, 3) for name in stages[0]},
+        "stages_ms": {name: round(ms, 3) for name, ms in took.items()},
         "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
     }
 
 
-def ideal_overlap(stages: Sequence[Stage], took_s: Mapping[str, float], wall_s: float, cpu_s: float) -> float:
+def ideal_overlap(stages: Sequence[Stage], took_ms: Mapping[str, float], wall_s: float, cpu_s: float) -> float:
     """Return the gain of stages that overlap perfectly: bounded by the busiest stream and by the processor.
 
     Args:
         stages: the stages.
-        took_s: stage name to its time, one stage after the other.
+        took_ms: what each stage took, one after the other; named as by `stage_times`.
         wall_s: of a mesh, one stage after the other.
         cpu_s: of a mesh.
     """
     busy: dict[str, float] = {}
     for stage in stages:
-        busy[stage.stream] = busy.get(stage.stream, 0.0) + took_s.get(stage.name, 0.0)
-    return wall_s / max(*busy.values(), cpu_s / len(os.sched_getaffinity(0)))
+        ms = took_ms[stage.name] if stage.name in took_ms else took_ms[f"{NETWORK}.{stage.name}"]
+        busy[stage.stream] = busy.get(stage.stream, 0.0) + ms
+    return wall_s / max(*(ms / 1e3 for ms in busy.values()), cpu_s / len(os.sched_getaffinity(0)))
 
 
 def _in_turn(sets: list[FrameSet], first: int, count: int) -> Iterator[FrameSet]:
