@@ -2,8 +2,8 @@
 
     python benchmarks/console.py [--svg FILE] [--json]
 
-Figures: CPU to put a state together, to draw it, and to write the metrics. The picture shows a run in trouble; Chromium,
-if it is there, makes a PNG beside the SVG.
+Figures: CPU to put a state together, to draw it, and to write the metrics. The picture shows a run in trouble; where
+Chromium is installed it becomes a PNG beside the SVG too.
 """
 
 import argparse
