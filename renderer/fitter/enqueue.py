@@ -98,7 +98,7 @@ def queue_closed(take: Path, fitter: FitterConfig) -> int | None:
                 return None
             number = store.add(job, time.time())
     except (MienError, OSError) as error:
-        print(f"fitter.auto: {take} was not queued: {error}", file=sys.stderr)  # noqa: T201 - as a worker tells
+        sys.stderr.write(f"fitter.auto: {take} was not queued: {error}\n")
         return None
-    print(f"fitter.auto: {take} is job {number}", file=sys.stderr)  # noqa: T201 - as a worker tells
+    sys.stderr.write(f"fitter.auto: {take} is job {number}\n")
     return number

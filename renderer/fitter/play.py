@@ -69,39 +69,44 @@ def play(
     """
     chosen = cameras_to_play(finished, cameras)
     steps = frames_of(finished.fit, frames)
-    topology = finished.fit.footage.topology
     sent, count = 0, 0
     endpoint, slots = endpoint_for(bus, "node"), ring_slots_for(bus)
     with (
         Publisher(endpoint, ring_slots=slots, keys_dir=bus.keys_dir) as publisher,
         HealthBeat(publisher, "field", lambda: Vitals("running", {"published": sent})),
     ):
-
-        def tell_state() -> float:
-            publisher.send("calibration", Calibration(chosen))
-            if topology is not None:
-                publisher.send("topology", topology)
-            return time.monotonic()
-
         end = time.monotonic() + lead_s
-        told = tell_state()
+        told = _tell_state(publisher, finished, chosen)
         while time.monotonic() < end and not stop.wait(0.05):
-            told = tell_state()
+            told = _tell_state(publisher, finished, chosen)
         while not stop.is_set() and (loop or count < len(steps)):
             begin = time.monotonic()
             if begin - told > STATE_PERIOD_S:
-                told = tell_state()
-            step = steps[count % len(steps)]
-            for camera in chosen:
-                publisher.send("frame", _picture(finished, camera, step, count))
-                sent += 1
-            mesh = finished.fit.footage.meshes.get(step)
-            if mesh is not None:
-                publisher.send("mesh", dataclasses.replace(mesh, frame_id=count, exposure_time_ns=_time_ns(count)))
+                told = _tell_state(publisher, finished, chosen)
+            sent += _send(publisher, finished, chosen, steps[count % len(steps)], count)
             count += 1
             if fps > 0:
                 stop.wait(max(0.0, begin + 1 / fps - time.monotonic()))
     return sent
+
+
+def _tell_state(publisher: Publisher, finished: Finished, cameras: tuple[Camera, ...]) -> float:
+    """Publish what newcomers need; return when, by the monotonic clock."""
+    publisher.send("calibration", Calibration(cameras))
+    topology = finished.fit.footage.topology
+    if topology is not None:
+        publisher.send("topology", topology)
+    return time.monotonic()
+
+
+def _send(publisher: Publisher, finished: Finished, cameras: tuple[Camera, ...], step: int, count: int) -> int:
+    """Publish one instant; return the number of its pictures."""
+    for camera in cameras:
+        publisher.send("frame", _picture(finished, camera, step, count))
+    mesh = finished.fit.footage.meshes.get(step)
+    if mesh is not None:
+        publisher.send("mesh", dataclasses.replace(mesh, frame_id=count, exposure_time_ns=_time_ns(count)))
+    return len(cameras)
 
 
 def _time_ns(count: int) -> int:
