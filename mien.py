@@ -159,7 +159,7 @@ def _take_closed(settings: Settings, take: Path) -> None:
     if settings.fitter.auto:
         from renderer.fitter.enqueue import queue_closed
 
-        queue_closed(take, settings.fitter)
+        queue_closed(take, settings.fitter, lambda line: print(line, file=sys.stderr, flush=True))
 
 
 def _overlay_take(take: "Take", video: Path) -> int:

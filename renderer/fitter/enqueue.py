@@ -1,9 +1,8 @@
 """From what a person typed to a job, refused at once if it could never be done."""
 
 import json
-import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,15 +72,16 @@ def job_for(
     return Job(0, str(take.resolve()), preset, dict(overrides), frames, tuple(hold_out), mesh_channel, priority)
 
 
-def queue_closed(take: Path, fitter: FitterConfig) -> int | None:
+def queue_closed(take: Path, fitter: FitterConfig, say: Callable[[str], None]) -> int | None:
     """Queue a take that was just closed, by the configuration; without its meshes where it has none.
 
-    A take that cannot be fitted, or a queue that cannot be written, is told on standard error and is no failure: the
-    take is safe. A take that is in the queue already is left alone.
+    A take that cannot be fitted, or a queue that cannot be written, is told and is no failure:
+    the take is safe. A take that is in the queue already is left alone.
 
     Args:
         take: its folder.
         fitter: `[fitter]`.
+        say: told in one line what became of it.
 
     Returns:
         The number of the job, or None.
@@ -98,7 +98,7 @@ def queue_closed(take: Path, fitter: FitterConfig) -> int | None:
                 return None
             number = store.add(job, time.time())
     except (MienError, OSError) as error:
-        sys.stderr.write(f"fitter.auto: {take} was not queued: {error}\n")
+        say(f"fitter.auto: {take} was not queued: {error}")
         return None
-    sys.stderr.write(f"fitter.auto: {take} is job {number}\n")
+    say(f"fitter.auto: {take} is job {number}")
     return number

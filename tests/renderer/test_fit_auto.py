@@ -36,16 +36,14 @@ def test_a_take_that_the_recorder_closes_is_queued(tmp_path: Path, capsys: pytes
     assert "_T001" in job.take and "_T001 is job 1" in capsys.readouterr().err
 
 
-def test_a_take_is_queued_once_and_what_cannot_be_fitted_is_told(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_take_is_queued_once_and_what_cannot_be_fitted_is_told(tmp_path: Path) -> None:
     from renderer.fitter.enqueue import queue_closed
 
-    fitter = FitterConfig(queue=str(tmp_path / "q"), auto=True)
+    fitter, told = FitterConfig(queue=str(tmp_path / "q"), auto=True), list[str]()
     take = write_take(tmp_path / "take")
-    assert [queue_closed(take, fitter), queue_closed(take, fitter)] == [1, None]
+    assert [queue_closed(take, fitter, told.append), queue_closed(take, fitter, told.append)] == [1, None]
     blind = write_take(tmp_path / "blind", pictures={(step, index): None for step in range(4) for index in range(1, 5)})
-    assert queue_closed(blind, fitter) is None
-    assert "was not queued" in capsys.readouterr().err
+    assert queue_closed(blind, fitter, told.append) is None
+    assert len(told) == 2 and "is job 1" in told[0] and "was not queued" in told[1]
     with Store(tmp_path / "q") as store:
         assert [job.overrides for job in store.jobs()] == [{}]
