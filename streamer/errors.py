@@ -32,7 +32,15 @@ class CalibrationError(MienError):
 
 
 class WireError(MienError):
-    """A message failed validation; nothing of it was used."""
+    """A message failed validation; nothing of it was used.
+
+    Args:
+        text: what is wrong; kept to one line, whatever names the message brings.
+    """
+
+    def __init__(self, text: str = "") -> None:
+        """Keep to one line."""
+        super().__init__(" ".join(text.split()))
 
 
 class TransportError(MienError):
