@@ -242,3 +242,19 @@ def test_takes_of_another_topology_teach_nothing(live: ModelFiles, tmp_path: Pat
     bent[:, 0] += 0.3 * np.abs(bent[:, 0])
     with pytest.raises(ModelError, match="not symmetric"):
         close_ups_of(replace(live.topology, template=bent))
+
+
+def test_a_blink_of_the_shipped_model_blinks(tmp_path: Path) -> None:
+    """Three seconds of somebody whom no training saw; every 3.1 s eyes shut for a quarter of a second."""
+    rig = replace(RigConfig(), simulated=SimulatedConfig(width=320, height=240, seed=1005), fps=12.0)
+    try:
+        simulate_takes(tmp_path / "take", rig, takes=1, frames=36, world="demo")
+    except DriverError as error:
+        pytest.skip(str(error))
+    found = {}
+    for without in ("", "close-ups"):
+        result = evaluate([tmp_path / "take"], load_model("live"), EvaluateOptions(threads=1, ablate=without))
+        found[without] = result["openings"]["eye_left"]
+        assert found[without]["true_range_mm"] > 6
+    assert found[""]["slope"] > 0.6 and found[""]["correlation"] > 0.8
+    assert found["close-ups"]["slope"] < 0.4
