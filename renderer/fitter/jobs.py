@@ -133,7 +133,7 @@ def after_failure(job: Job, cause: Cause, why: str, now_s: float, samples: int) 
         overrides["samples"] = max(int(samples * FEWER_SAMPLES), 1)
     scale = job.rate_scale * (LOWER_RATE if cause == "diverged" else 1.0)
     remedy = {
-        "lost": "the worker was lost; goes on from the last checkpoint",
+        "lost": "goes on from the last checkpoint",
         "memory": f"out of memory; goes on with {overrides.get('samples')} samples a step",
         "diverged": f"goes on from the last checkpoint with learning rates times {scale:.2g}",
         "disk": "the disk refused a file; goes on from the last checkpoint",

@@ -267,7 +267,7 @@ class Store:
             self._lose(_job(row), now_s)
 
     def _lose(self, job: Job, now_s: float) -> None:
-        self._settle(job, after_failure(job, "lost", "", now_s, 0), now_s, "queue")
+        self._settle(job, after_failure(job, "lost", "the worker was lost", now_s, 0), now_s, "queue")
 
     def _settle(self, job: Job, verdict: Verdict, now_s: float, actor: str) -> None:
         state: State = verdict.state
