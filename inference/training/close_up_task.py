@@ -21,6 +21,7 @@ from inference.training.close_ups import Seen, joined, look_closer
 from inference.training.loop import Plan, train
 from inference.training.samples import choose_views, recoloured
 from inference.training.tasks import Batch
+from streamer.errors import TakeError
 from streamer.progress import progress
 from streamer.types import F32
 
@@ -90,14 +91,16 @@ class _Components:
 
 
 def _components(points: F32, weight: F32, count: int) -> _Components:
-    """Principal components of (S, R, 3) points under weights (R,)."""
+    """Principal components of (S, R, 3) points under weights (R,); S >= count."""
     root = np.repeat(np.sqrt(np.maximum(weight, 1e-3)), 3)
     chosen = points[np.unique(np.linspace(0, len(points) - 1, 3000).astype(int))].reshape(-1, len(root))
     mean = points.mean(0).reshape(-1)
     flat = ((chosen - mean) * root).astype(np.float32)
-    _, values, directions = np.linalg.svd(flat.T @ flat / len(flat), hermitian=True)
-    deviation = np.sqrt(np.maximum(values[:count], 1e-9))[:, None]
-    found = (directions[:count] / deviation * root, directions[:count] * deviation / root)
+    values, vectors = np.linalg.eigh((flat @ flat.T / len(flat)).astype(np.float64))
+    values, vectors = values[::-1][:count], vectors[:, ::-1][:, :count]
+    deviation = np.sqrt(np.maximum(values, 1e-9))[:, None]
+    directions = (flat.T @ vectors).T / (deviation * np.sqrt(len(flat)))
+    found = (directions / deviation * root, directions * deviation / root)
     read, write = (torch.from_numpy(rows.astype(np.float32)) for rows in found)
     return _Components(torch.from_numpy(mean.astype(np.float32)), read, write.T)
 
@@ -136,6 +139,9 @@ def learn_close_ups(
     options: CloseUpOptions, model: ModelFiles, corpus: Mapping[str, Seen], *, quiet: bool = False
 ) -> ModelFiles:
     """As `train_close_ups`, from close-ups that are there."""
+    fewest = min(seen.sets for seen in corpus.values())
+    if fewest < MOVES:
+        raise TakeError(f"{fewest} heads are too few to learn from: {MOVES} components are looked for; give more takes")
     torch.manual_seed(options.seed)
     plan = Plan(options.iterations, BATCH, rate=options.rate, seed=options.seed, bf16=False)
     nets: dict[str, CloseUpNet] = {}

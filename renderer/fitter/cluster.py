@@ -158,7 +158,11 @@ class Driver:
                 f"no Ray cluster at '{address}' ({line_of(error)}); run: ray start --head, or set fitter.ray_address"
             ) from error
         self._ray = ray
-        self._desk = ray.remote(num_cpus=0)(Desk).remote()
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        # beside the driver: on another node it would be lost with that node, and all runs with it
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        self._desk = ray.remote(num_cpus=0, scheduling_strategy=here)(Desk).remote()
         self._placed: dict[int, _Placed] = {}
 
     def work(self, *, once: bool) -> int:

@@ -6,7 +6,8 @@
 import dataclasses
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -99,6 +100,19 @@ class _Clock:
         return self.now() - self.begun_s
 
 
+@contextmanager
+def _flushed_denormals() -> Iterator[None]:
+    """Take denormal numbers for zero: Adam's squares of tiny gradients are such, slow and worth nothing.
+
+    Off again afterwards: it holds for the whole thread, and others count on all numbers.
+    """
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
+
+
 def open_fit(task: Task, folder: Path, device: torch.device, report: Callable[[int, int], None]) -> Fit:
     """Read the take and return its fit, as far as the newest whole checkpoint of the folder has come.
 
@@ -108,7 +122,6 @@ def open_fit(task: Task, folder: Path, device: torch.device, report: Callable[[i
         TakeError, CalibrationError: the take cannot be fitted.
         FitError: the folder's checkpoints are all damaged, or of another fit.
     """
-    torch.set_flush_denormal(True)  # Adam's squares of tiny gradients are denormal numbers, slow and worth nothing
     with open_take(task.take) as take:
         footage = read_footage(
             take,
@@ -169,7 +182,8 @@ def run_fit(
     clock = _Clock(time.monotonic, _cut_curve(folder / CURVE, fit.step))
     if fit.step == 0:
         checkpoint.save(fit, folder)
-    stopped, loss, psnr_db = _steps(fit, folder, control, clock, beat_every_s, checkpoint_every_s)
+    with _flushed_denormals():
+        stopped, loss, psnr_db = _steps(fit, folder, control, clock, beat_every_s, checkpoint_every_s)
     if stopped != "go":
         checkpoint.save(fit, folder)
         return Outcome("paused" if stopped == "pause" else "cancelled", fit.step)

@@ -24,7 +24,7 @@ from tests.inference.published_makers import hard_coarse, hard_refine
 
 ROOT = Path(__file__).resolve().parents[2]
 LIVE = sorted((ROOT / "inference/weights/live").glob("*.onnx"))
-NETS = {"thumbs", "heat", "features", "keys"}
+NETS = {"thumbs", "heat", "features", "keys", "eyes", "mouth"}
 """Live graphs of convolutions; the others hold coordinates or logits."""
 REFUSED = (
     "float16 and float32",
@@ -79,7 +79,7 @@ def rtx() -> Any:
 def halved(path: Path, folder: Path, capability: int) -> Path:
     """A live graph as a GPU of a capability gets it."""
     products = PRODUCTS if capability == 75 else frozenset()
-    operators = CONVOLUTIONAL if path.stem in NETS else products
+    operators = products | (CONVOLUTIONAL if path.stem in NETS else frozenset())
     target = folder / f"{path.stem}-{capability}.onnx"
     onnx.save(half(onnx.load(str(path)), operators), str(target))
     return target

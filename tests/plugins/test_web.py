@@ -126,7 +126,7 @@ def test_the_head_in_a_browser(tmp_path: Path) -> None:
         page.wait("mien.head.client.status.includes('mien serve')")
         with Stage(config) as second, playing(second, OTHER):
             page.wait(f"mien.head.applied > {before} && mien.head.client.status.startsWith('live: other')")
-            assert page.ask(do="eval", code="mien.head.visible") is True
+            page.wait("mien.head.visible")
 
 
 def assert_pictured(picture: np.ndarray) -> None:

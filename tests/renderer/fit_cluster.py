@@ -57,8 +57,8 @@ def main() -> None:
         watch.start()
         ended = driver.work(once=True)
         watch.join()
-        ray.shutdown()
     finally:
+        ray.shutdown()
         cluster.shutdown()
     with Store(queue) as store:
         jobs = {job.id: (job.state, job.tries, job.step) for job in store.jobs()}

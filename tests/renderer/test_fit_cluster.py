@@ -17,8 +17,8 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-STEPS = 600
-ATTEMPTS = 3
+STEPS = 300
+ATTEMPTS = 2
 """A machine may be done with a job before the other has begun; then nothing was killed, and it is tried again."""
 
 
