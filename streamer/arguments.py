@@ -7,10 +7,24 @@ import argparse
 import math
 from collections.abc import Callable
 from fractions import Fraction
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 Handler: TypeAlias = Callable[[argparse.Namespace], int]
 """Runs a verb and returns the exit code."""
+Told: TypeAlias = tuple[dict[str, Any], str]
+"""The result for --json, and the line for people."""
+Say: TypeAlias = Callable[[argparse.Namespace, dict[str, Any], str], None]
+"""Prints a result."""
+
+
+def saying(say: Say, task: Callable[[argparse.Namespace], Told]) -> Handler:
+    """Return the handler that runs a task and prints what it tells."""
+
+    def run(args: argparse.Namespace) -> int:
+        say(args, *task(args))
+        return 0
+
+    return run
 
 
 def add_verb(

@@ -1,17 +1,11 @@
 """The verb `keys`: CURVE keys of a rig."""
 
 import argparse
-from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
 
-from streamer.arguments import Handler, add_verb
-
-Told: TypeAlias = tuple[dict[str, Any], str]
-"""The result for --json, and the line for people."""
-Say: TypeAlias = Callable[[argparse.Namespace, dict[str, Any], str], None]
+from streamer.arguments import Say, Told, add_verb, saying
 
 
 def add_key_verbs(
@@ -28,20 +22,15 @@ def add_key_verbs(
     keys = verbs.add_parser("keys", help=text, description=text, epilog="Example: mien keys make keys")
     tasks = keys.add_subparsers(dest="task", metavar="TASK", required=True)
 
-    def saying(task: Callable[[argparse.Namespace], Told]) -> Handler:
-        def run(args: argparse.Namespace) -> int:
-            say(args, *task(args))
-            return 0
-
-        return run
-
     add = partial(add_verb, common=common)
-    make = add(tasks, "make", saying(_make), "make the keys of a rig, or of one more host", "mien keys make keys")
+    make = add(tasks, "make", saying(say, _make), "make the keys of a rig, or of one more host", "mien keys make keys")
     make.add_argument("folder", type=Path, nargs="?", metavar="DIR", help="default: bus.keys_dir")
     make.add_argument("--client", metavar="NAME", help="a pair for one more subscribing host, into DIR/hosts/NAME")
-    rotate = add(tasks, "rotate", saying(_rotate), "replace every key by a new one", "mien keys rotate keys")
+    rotate = add(tasks, "rotate", saying(say, _rotate), "replace every key by a new one", "mien keys rotate keys")
     rotate.add_argument("folder", type=Path, nargs="?", metavar="DIR", help="default: bus.keys_dir")
-    listing = add(tasks, "list", saying(_list), "which keys there are; tells no secret", "mien keys list keys --json")
+    listing = add(
+        tasks, "list", saying(say, _list), "which keys there are; tells no secret", "mien keys list keys --json"
+    )
     listing.add_argument("folder", type=Path, nargs="?", metavar="DIR", help="default: bus.keys_dir")
 
 

@@ -1,16 +1,10 @@
 """The verb `take`: commands to a running recorder, and what is done with takes on disk."""
 
 import argparse
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
 
-from streamer.arguments import Handler, add_verb, at_least_one
-
-Told: TypeAlias = tuple[dict[str, Any], str]
-"""The result for --json, and the line for people."""
-Say: TypeAlias = Callable[[argparse.Namespace, dict[str, Any], str], None]
+from streamer.arguments import Say, Told, add_verb, at_least_one, saying
 
 
 def add_take_verbs(
@@ -27,14 +21,7 @@ def add_take_verbs(
     take = verbs.add_parser("take", help=text, description=text, epilog="Example: mien take start --slate s12")
     tasks = take.add_subparsers(dest="task", metavar="TASK", required=True)
 
-    def saying(task: Callable[[argparse.Namespace], Told]) -> Handler:
-        def run(args: argparse.Namespace) -> int:
-            say(args, *task(args))
-            return 0
-
-        return run
-
-    add, command = partial(add_verb, common=common), saying(_command)
+    add, command = partial(add_verb, common=common), saying(say, _command)
     for name, what in (("start", "begin a take"), ("set", "name the next take")):
         example = f"mien take {name} --slate s12 --notes 'angry'"
         task = add(tasks, name, command, f"{what} (of mien record --armed)", example)
@@ -46,28 +33,28 @@ def add_take_verbs(
     mark = add(tasks, "mark", command, "set a marker in the take that is being recorded", "mien take mark 'smile'")
     mark.add_argument("text", nargs="?", default="", metavar="TEXT", help="what it says")
     add(tasks, "status", command, "what the recorder is doing", "mien take status --json")
-    _add_disk_tasks(tasks, common, saying)
+    _add_disk_tasks(tasks, common, say)
 
 
 def _add_disk_tasks(
     tasks: "argparse._SubParsersAction[argparse.ArgumentParser]",
     common: argparse.ArgumentParser,
-    saying: Callable[[Callable[[argparse.Namespace], Told]], Handler],
+    say: Say,
 ) -> None:
     add = partial(add_verb, common=common)
-    task = add(tasks, "list", saying(_list), "the takes in a folder of shows", "mien take list takes")
+    task = add(tasks, "list", saying(say, _list), "the takes in a folder of shows", "mien take list takes")
     task.add_argument("folder", type=Path, nargs="?", metavar="DIR", help="default: record.directory")
-    task = add(tasks, "info", saying(_info), "what is in a take", "mien take info takes/demo/slate_T001")
+    task = add(tasks, "info", saying(say, _info), "what is in a take", "mien take info takes/demo/slate_T001")
     task.add_argument("take", type=Path, metavar="TAKE", help="folder of the take")
     example = "mien take trim takes/demo/slate_T001 --from 10:00:05:00 --to 10:00:09:12 --out takes/demo/cut_T001"
-    task = add(tasks, "trim", saying(_trim), "a part of a take as a new take", example)
+    task = add(tasks, "trim", saying(say, _trim), "a part of a take as a new take", example)
     task.add_argument("take", type=Path, metavar="TAKE", help="folder of the take")
     moment = "frame id, seconds from the beginning (2.5s), timecode, or text of a marker"
     task.add_argument("--from", dest="first", metavar="MOMENT", help=f"{moment} (default: the beginning)")
     task.add_argument("--to", dest="last", metavar="MOMENT", help="the same; included (default: the end)")
     task.add_argument("--out", type=Path, required=True, metavar="TAKE", help="folder of the new take")
     example = "mien take merge takes/demo/s_T001 hosts/b/demo/s_T001 --out takes/demo/s_T001_all"
-    task = add(tasks, "merge", saying(_merge), "several recordings of the same moment as one take", example)
+    task = add(tasks, "merge", saying(say, _merge), "several recordings of the same moment as one take", example)
     task.add_argument(
         "takes", type=Path, nargs="+", metavar="TAKE", help="folders of takes; of equal messages one stays"
     )

@@ -18,6 +18,7 @@ from inference.schedule import PICTURES, RESULT, Access, Stage, run_in_order
 from inference.tempeh import frames
 from inference.tempeh.frames import MM, Views, views_of
 from inference.tempeh.layout import template_mm
+from inference.tempeh.live import Runnable
 from streamer.errors import ModelError
 from streamer.geometry import rigid_from_points, transform
 from streamer.types import F32, F64, I32, U8, Camera, Topology
@@ -206,13 +207,6 @@ def _close_up(template: F32, skin: I32, centre: F32, lens: Lens, ring: I32, face
 
 def _quadric(x: NDArray[np.floating], y: NDArray[np.floating]) -> NDArray[np.floating]:
     return np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], -1)
-
-
-class Runnable(Protocol):
-    """A compiled graph."""
-
-    def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, F32]:
-        """Run it once."""
 
 
 class StagedNetwork(Protocol):

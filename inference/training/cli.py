@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from inference.manifest import Provenance
+from inference.model_store import ModelFiles
 from inference.tempeh.layout import COMPONENTS, chosen_vertices, head_points, template_mm
 from inference.training.assemble import Trained, assemble
 from inference.training.dataset import Corpus, read_corpus
@@ -86,9 +87,7 @@ def _train_second_stage(args: argparse.Namespace) -> int:
         start=args.start,
     )
     model = train_second_stage(options, quiet=args.json)
-    result = {"run": str(options.out), "model": str(model.folder)}
-    print(json.dumps(result) if args.json else f"{model.name}: {model.folder}")
-    return 0
+    return _told(args, model)
 
 
 def _train_close_ups(args: argparse.Namespace) -> int:
@@ -106,7 +105,11 @@ def _train_close_ups(args: argparse.Namespace) -> int:
         start=args.start,
     )
     model = train_close_ups(options, quiet=args.json)
-    result = {"run": str(options.out), "model": str(model.folder)}
+    return _told(args, model)
+
+
+def _told(args: argparse.Namespace, model: ModelFiles) -> int:
+    result = {"run": str(args.out), "model": str(model.folder)}
     print(json.dumps(result) if args.json else f"{model.name}: {model.folder}")
     return 0
 

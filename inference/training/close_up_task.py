@@ -1,6 +1,5 @@
 """Close-ups of a model: `mien train --close-ups MODEL` runs it on takes and learns what its eyes and mouths lack."""
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +10,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from inference.manifest import Provenance
-from inference.model_store import GraphFile, ModelFiles, ModelParts, load_model, save_model
+from inference.model_store import ModelFiles, load_model
 from inference.tempeh import frames
 from inference.tempeh.close_up_net import MOVES, SHAPES, CloseUpNet
-from inference.tempeh.close_ups import GRAPHS, VIEW_FIGURES, close_ups_of
-from inference.tempeh.export import GraphSpec, export_graphs
+from inference.tempeh.close_ups import VIEW_FIGURES, close_ups_of
+from inference.tempeh.export import GraphSpec
 from inference.training.cli import commit_here, reporter, shell_command
 from inference.training.close_ups import Seen, joined, look_closer
+from inference.training.extend import extend_model
 from inference.training.loop import Plan, train
 from inference.training.samples import choose_views, recoloured
 from inference.training.tasks import Batch
@@ -170,13 +170,6 @@ def join_close_ups(
     Raises:
         ModelError: the folder cannot be written.
     """
-    made = Provenance(
-        f"{model.provenance.command}; {provenance.command}",
-        provenance.seed,
-        provenance.commit,
-        model.provenance.samples + provenance.samples,
-        provenance.measured,
-    )
     specs = {}
     for graph, group in close_ups_of(model.topology).items():
         count, views, (width, height) = len(group), model.max_views, group[0].lens.size
@@ -187,18 +180,4 @@ def join_close_ups(
             "near": (count, len(group[0].region), 3),
         }
         specs[graph] = GraphSpec(nets[graph], inputs, "moved", "net")
-    with tempfile.TemporaryDirectory() as work:
-        export_graphs(specs, Path(work))
-        old = {key: graph for key, graph in model.graphs.items() if key not in GRAPHS}
-        parts = ModelParts(
-            name=name,
-            width=model.width,
-            height=model.height,
-            max_views=model.max_views,
-            topology=model.topology,
-            constants=model.constants,
-            vertex_axes=model.manifest.constants.vertex_axes,
-            graphs=old | {key: GraphFile(Path(work) / f"{key}.onnx", "net") for key in specs},
-            provenance=made,
-        )
-        return save_model(folder, parts, overwrite=True)
+    return extend_model(model, specs, name=name, folder=folder, provenance=provenance)

@@ -1,6 +1,5 @@
 """The second stage of a model: `mien train --second-stage MODEL` trains its map and joins it to the first stage."""
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,11 +8,13 @@ import torch
 from torch import Tensor
 
 from inference.manifest import Provenance
-from inference.model_store import GraphFile, ModelFiles, ModelParts, load_model, save_model
+from inference.model_store import ModelFiles, load_model
+from inference.tempeh.close_ups import GRAPHS
 from inference.tempeh.detail import DetailNet, begin_with_live
-from inference.tempeh.export import detail_spec, export_graphs
+from inference.tempeh.export import detail_spec
 from inference.training.cli import commit_here, reporter, shell_command
 from inference.training.dataset import read_corpus
+from inference.training.extend import extend_model
 from inference.training.loop import Plan, read_checkpoint, train
 from inference.training.tasks import DetailTask
 from streamer.errors import ModelError
@@ -88,25 +89,6 @@ def join_stages(
     """
     net = DetailNet()
     net.load_state_dict(dict(detail))
-    made = Provenance(
-        f"{first.provenance.command}; {provenance.command}",
-        provenance.seed,
-        provenance.commit,
-        first.provenance.samples + provenance.samples,
-        provenance.measured,
-    )
-    with tempfile.TemporaryDirectory() as work:
-        export_graphs({"detail": detail_spec(net, first.max_views)}, Path(work))
-        graphs = {key: graph for key, graph in first.graphs.items() if key != "detail"}
-        parts = ModelParts(
-            name=name,
-            width=2 * first.width,
-            height=2 * first.height,
-            max_views=first.max_views,
-            topology=first.topology,
-            constants=first.constants,
-            vertex_axes=first.manifest.constants.vertex_axes,
-            graphs={**graphs, "detail": GraphFile(Path(work) / "detail.onnx", "net")},
-            provenance=made,
-        )
-        return save_model(folder, parts, overwrite=True)
+    specs = {"detail": detail_spec(net, first.max_views)}
+    # close-ups know where the model errs that they were learned for, and the two stages err elsewhere
+    return extend_model(first, specs, name=name, folder=folder, provenance=provenance, scale=2, without=GRAPHS)
