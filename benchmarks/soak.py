@@ -1,130 +1,180 @@
-"""Does anything grow? The inference process at full rate for a long time: memory, threads, files, shared memory.
+"""Does anything grow? The whole system of the demo at full rate for hours, cameras, engine, recorder, viewer, gateway.
 
-    python benchmarks/soak.py --minutes 30 [--model live] [--picture soak.png] [--json]
+    python benchmarks/soak.py [--minutes 120] [--picture soak.png] [--notes soak.jsonl] [--set KEY=VALUE] [--json]
 
-Sets of JPEG pictures go through the pipeline in mode `latest`, faster than it can take them, so that the oldest are
-dropped and counted; every minute resident memory, threads, open files, shared-memory segments and latency are noted,
-and drawn on request. Growth is that of the second half over the first quarter's end; it exits with 1 if a count grew,
-or memory by more than 3 %.
+Every minute: of each process resident memory, threads, open files and shared-memory segments; rates, latencies,
+the skew of the cameras. Takes of ten minutes follow one another; each is verified and thrown away. At the end every
+published frame has to be accounted for. The last quarter is compared with the second; exits with 1 if memory grew by
+2 %, a count grew at all, a take is damaged, a frame unaccounted for, or a process was started again. Two hours of a
+drifting clock need no two hours: see benchmarks/sync.py.
 """
 
 import argparse
 import json
 import os
 import sys
+import tempfile
 import threading
 import time
+import tomllib
 from pathlib import Path
+from statistics import median
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as `mien infer` does
 
 import cv2
 import numpy as np
 
-from inference.bench import BenchOptions, stand_in_rig, stand_in_sets
-from inference.model_store import load_model
-from inference.pipeline import Outcome, Pipeline
-from inference.reconstruct import Reconstructor
-from streamer.types import FrameSet, MeshFrame
+from streamer.takes.verify import verify_take
+from tests.mien import faults
+from tests.mien.house import Fault, House
 
-GROWTH = 1.03
+GROWTH = 1.02
+DEMO = {
+    "rig.fps": 30, "rig.simulated.cameras": 8, "rig.simulated.width": 640, "rig.simulated.height": 480,
+    "inference.threads": 0, "sync.deadline_ms": 120, "record.roll_s": 30, "record.min_free_gb": 5.0,
+}  # fmt: skip
+
+Note = dict[str, float]
 
 
-def sample() -> dict[str, float]:
-    """What the process holds now."""
-    maps = Path("/proc/self/maps").read_text().splitlines()
-    shared = {line.split(None, 5)[5] for line in maps if "/dev/shm/" in line}  # its own: others come and go
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return {
-        "rss_mb": pages * os.sysconf("SC_PAGE_SIZE") / 1e6,
-        "threads": float(threading.active_count()),
-        "files": float(len(os.listdir("/proc/self/fd"))),
+def held_by(pid: int) -> Note:
+    """What a process holds now, with all its children."""
+    folder = Path("/proc") / str(pid)
+    shared = {line.split(None, 5)[5] for line in (folder / "maps").read_text().splitlines() if "/dev/shm/" in line}
+    rss_mb = int((folder / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+    note = {
+        "rss_mb": rss_mb,
+        "threads": float(len(os.listdir(folder / "task"))),
+        "files": float(len(os.listdir(folder / "fd"))),
         "segments": float(len(shared)),
     }
+    for task in (folder / "task").iterdir():
+        for child in (task / "children").read_text().split():
+            note = {key: value + held_by(int(child))[key] for key, value in note.items()}
+    return note
 
 
-def latency(values_ms: list[float]) -> dict[str, float]:
-    """Percentiles of what came since the last note; empties the list."""
-    taken, values_ms[:] = values_ms[:], []
-    return {f"latency_ms.p{k}": round(float(np.percentile(taken, k)), 2) if taken else 0.0 for k in (50, 95, 99)}
+def note_of(state: dict[str, Any], minute: float) -> Note:
+    """One line of the log: a flat map of figures."""
+    flow = state["flow"]
+    skews = [abs(c["skew_us"]) for c in state["cameras"] if c["skew_us"] is not None]
+    note: Note = {"minute": minute, "meshes_per_s": flow["meshes_per_s"] or 0.0, "load_average": os.getloadavg()[0]}
+    note |= {f"latency_ms.{key}": value for key, value in flow["latency_ms"].items()}
+    note |= {"skew_us.worst": max(skews, default=0.0)}
+    for process in state["processes"]:
+        if process["pid"]:
+            note |= {f"{process['name']}.{key}": value for key, value in held_by(process["pid"]).items()}
+    return note
 
 
-def draw(notes: list[dict[str, float]], path: Path) -> None:
+def draw(notes: list[Note], path: Path) -> None:
     """One curve per figure over the run, from zero to its maximum, which stands beside its name."""
-    width, height = 900, 110
-    names = [name for name in notes[0] if name != "minute"]
+    names = [n for n in notes[0] if n != "minute" and not n.endswith((".threads", ".files", ".segments"))]
+    width, height, last = 900, 84, max(note["minute"] for note in notes)
     picture = np.full((height * len(names), width, 3), 255, np.uint8)
-    last = max(note["minute"] for note in notes)
     for row, name in enumerate(names):
-        top = max(max(note[name] for note in notes), 1e-9)
-        points = [(20 + 860 * n["minute"] / last, (row + 1) * height - 12 - 70 * n[name] / top) for n in notes]
-        cv2.line(picture, (20, (row + 1) * height - 12), (880, (row + 1) * height - 12), (190, 190, 190), 1)
-        cv2.polylines(picture, [np.round(points).astype(np.int32)], False, (160, 60, 20), 2, cv2.LINE_AA)
-        text = f"{name}: {notes[0][name]:g} at first, {notes[-1][name]:g} at last, {top:g} at most; {last:.1f} minutes"
-        cv2.putText(
-            picture, text, (20, row * height + 18), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (40, 40, 40), 1, cv2.LINE_AA
-        )
+        values = [note.get(name, 0.0) for note in notes]
+        top, floor = max(max(values), 1e-9), (row + 1) * height - 12
+        x = [20 + 860 * note["minute"] / last for note in notes]
+        points = np.round([(at, floor - 50 * value / top) for at, value in zip(x, values, strict=True)])
+        cv2.line(picture, (20, floor), (880, floor), (190, 190, 190), 1)
+        cv2.polylines(picture, [points.astype(np.int32)], False, (160, 60, 20), 2, cv2.LINE_AA)
+        text = f"{name}: {values[0]:.4g} at first, {values[-1]:.4g} at last, {top:.4g} at most; {last:.0f} minutes"
+        at = (20, row * height + 16)
+        cv2.putText(picture, text, at, cv2.FONT_HERSHEY_SIMPLEX, 0.45, (40, 40, 40), 1, cv2.LINE_AA)
     cv2.imwrite(str(path), picture)
 
 
-def soak(model: str, minutes: float, interval_s: float, picture: Path | None = None) -> dict[str, object]:
+def judge(notes: list[Note]) -> tuple[dict[str, Any], list[str]]:
+    """Return medians of the second and the last quarter by figure, and what grew that may not."""
+    quarter = max(1, len(notes) // 4)
+    early, late = notes[quarter : 2 * quarter] or notes[:1], notes[-quarter:]
+    table, grew = {}, []
+    for name in sorted(set(early[0]) & set(late[-1]) - {"minute"}):
+        a, b = (median(note[name] for note in part if name in note) for part in (early, late))
+        table[name] = {"second_quarter": round(a, 3), "last_quarter": round(b, 3)}
+        limit = a * GROWTH if name.endswith("rss_mb") else a
+        if name.endswith(("rss_mb", "threads", "files", "segments")) and b > limit:
+            grew.append(f"{name}: {a:.1f} -> {b:.1f}")
+    return table, grew
+
+
+def renew_take(house: House) -> list[str]:
+    """Begin the next take, verify the last one and throw it away; returns what is wrong with it."""
+    house.take("stop")
+    current = Path(house.take("start")["take"]).name
+    wrong = []
+    for folder in (path for path in house.takes() if path.name != current):
+        found = verify_take(folder)
+        wrong += [] if found.ok else [f"{folder.name}: {found.as_json()}"]
+        for path in sorted(folder.rglob("*"), reverse=True):
+            path.rmdir() if path.is_dir() else path.unlink()
+        folder.rmdir()
+    return wrong
+
+
+def soak(
+    folder: Path, minutes: float, take_minutes: float, settings: dict[str, object], log: Path | None
+) -> dict[str, Any]:
     """Run, and note."""
-    options = BenchOptions(views=8)
-    sets = stand_in_sets(options)
-    counts = {"meshes": 0, "failed": 0, "superseded": 0}
-
-    ages_ms: list[float] = []
-
-    def deliver(outcome: Outcome[FrameSet, MeshFrame]) -> None:
-        ages_ms.append((outcome.timing.end_ns - outcome.timing.submitted_ns) / 1e6)
-        counts["meshes" if outcome.error is None else "failed"] += 1
-
-    before = sample()
-    with Reconstructor(load_model(model), stand_in_rig(options), precision="auto") as reconstructor:
-        pipeline: Pipeline[FrameSet, MeshFrame] = Pipeline(reconstructor.stages, deliver, mode="latest")
-        start = time.monotonic()
-        number = 0
-        notes: list[dict[str, float]] = []
-        while (now := time.monotonic() - start) < 60 * minutes:
-            if now >= interval_s * (len(notes) + 1):
-                notes.append({"minute": now / 60, **sample(), **latency(ages_ms)})
-            counts["superseded"] += pipeline.submit(sets[number % len(sets)]) is not None
-            number += 1
-            time.sleep(1 / 60)
-        left = pipeline.close(drain=True)
-        elapsed = time.monotonic() - start
-    after = sample()
-    early, late = notes[len(notes) // 4], notes[-1]
-    grew = {key: late[key] - early[key] for key in early}
-    if picture is not None:
-        draw(notes, picture)
-    ok = late["rss_mb"] <= GROWTH * early["rss_mb"] and all(grew[k] <= 0 for k in ("threads", "files", "segments"))
+    notes: list[Note] = []
+    wrong: list[str] = []
+    takes = 1
+    with House(folder, DEMO | settings, arguments=("--web", "--serve", "--record")) as house:
+        house.wait_ready()
+        pids, begin = house.pids(), time.monotonic()
+        interval_s, take_s = min(60.0, 60 * minutes / 12), 60 * take_minutes
+        while (now_s := time.monotonic() - begin) < 60 * minutes:
+            if now_s >= interval_s * (len(notes) + 1):
+                notes.append(note_of(house.state(), now_s / 60))
+                if log is not None:
+                    with log.open("a") as file:
+                        print(json.dumps(notes[-1]), file=file)
+            if now_s >= take_s * takes:
+                wrong += renew_take(house)
+                takes += 1
+            threading.Event().wait(1.0)
+        restarted = [name for name, pid in house.pids().items() if pids.get(name) != pid]
+        told = house.end()
+        wrong += [line for line in [faults.closing(house)] if line]
+        frames, meshes = house.account(), len(house.meshes)
+    table, grew = judge(notes)
     return {
-        "minutes": round(elapsed / 60, 2),
-        "submitted": number,
-        **counts,
-        "accounted": number == sum(counts.values()) + len(left),
-        "meshes_per_s": round(counts["meshes"] / elapsed, 2),
-        "before": before,
-        "early": early,
-        "late": late,
-        "after": after,
-        "ok": ok and after["threads"] <= before["threads"],
-    }
+        "minutes": minutes, "meshes": meshes, "frames": frames, "takes": takes, "wrong": wrong, "grew": grew,
+        "restarted": restarted, "restarts": told["restarts"], "figures": table, "notes": notes,
+        "ok": not (wrong or grew or restarted),
+    }  # fmt: skip
 
 
 def main() -> int:
     """Soak and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", action="store_true", help="as every benchmark; this one prints nothing else")
-    parser.add_argument("--minutes", type=float, default=30.0)
-    parser.add_argument("--model", default="live")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--minutes", type=float, default=120.0)
+    parser.add_argument("--take-minutes", type=float, default=10.0, help="length of each take (default: 10)")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="configuration of the run")
     parser.add_argument("--picture", type=Path, metavar="FILE.png", help="draw the curves")
+    parser.add_argument("--notes", type=Path, metavar="FILE.jsonl", help="write each minute's figures as they come")
     args = parser.parse_args()
-    result = soak(args.model, args.minutes, min(60.0, 60 * args.minutes / 12), args.picture)
-    print(json.dumps(result))
-    return 0 if result["ok"] and result["accounted"] else 1
+    pairs = [text.partition("=")[::2] for text in args.set]
+    settings = {key: tomllib.loads(f"value = {value}")["value"] for key, value in pairs}
+    with tempfile.TemporaryDirectory(prefix="mien-soak-") as folder:
+        try:
+            result = soak(Path(folder), args.minutes, args.take_minutes, settings, args.notes)
+        except Fault as error:
+            print(f"soak: {error}", file=sys.stderr)
+            return 1
+    if args.picture:
+        draw(result["notes"], args.picture)
+    if args.json:
+        print(json.dumps(result))
+    else:
+        for name, row in result["figures"].items():
+            print(f"{name:28} {row['second_quarter']:>12} {row['last_quarter']:>12}")
+        print("ok" if result["ok"] else f"NOT ok: {result['grew'] + result['wrong'] + result['restarted']}")
+    return 0 if result["ok"] else 1
 
 
 if __name__ == "__main__":
