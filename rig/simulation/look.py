@@ -40,25 +40,30 @@ class SkinMap:
 
 @cache
 def skin_map() -> SkinMap:
-    """Rasterise the neutral head into its texture (cached, about 0.1 s)."""
+    """Rasterise the neutral head into its texture (cached, about 0.1 s: a killed camera node starts with it)."""
     head = load_head()
+    skin = head.triangle_part == 0
+    faces = head.triangles[skin]
+    corners = (head.uv[head.uv_triangles[skin]] * [1, -1] + [0, 1]) * TEXTURE - 0.5
+    low, high = np.floor(corners.min(1)).astype(int) - 1, np.ceil(corners.max(1)).astype(int) + 2
+    sides = np.stack([corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]], 2)
+    solid = np.abs(np.linalg.det(sides)) >= 1e-9
+    # One row per texel of each triangle's box, the triangles in their order: where two claim a texel, the later has it.
+    columns = high[:, 0] - low[:, 0]
+    count = np.where(solid, columns * (high[:, 1] - low[:, 1]), 0)
+    face = np.repeat(np.arange(len(faces)), count)
+    y, x = np.divmod(np.arange(len(face)) - np.repeat(np.cumsum(count) - count, count), columns[face])
+    texel = np.stack([x, y], 1) + low[face]
+    inverse = np.zeros_like(sides)
+    inverse[solid] = np.linalg.inv(sides[solid])
+    bc = np.einsum("nij,nj->ni", inverse[face], texel - corners[face, 0])
+    weights = np.concatenate([1 - bc.sum(1, keepdims=True), bc], 1)
+    inside = (weights > -0.35).all(1)  # a margin past the seam, so that filtering finds skin there
+    face, weights, texel = faces[face[inside]], weights[inside], texel[inside] % TEXTURE
     place = np.zeros((TEXTURE, TEXTURE, 3), np.float32)
     lips = np.zeros((TEXTURE, TEXTURE), np.float32)
-    lip_weight = _lip_weight(head)
-    skin = head.triangle_part == 0
-    corners_uv = head.uv[head.uv_triangles[skin]] * [1, -1] + [0, 1]
-    for face, uv in zip(head.triangles[skin], corners_uv * TEXTURE - 0.5, strict=True):
-        low, high = np.floor(uv.min(0)).astype(int) - 1, np.ceil(uv.max(0)).astype(int) + 2
-        x, y = np.meshgrid(np.arange(low[0], high[0]), np.arange(low[1], high[1]))
-        basis = np.array([uv[1] - uv[0], uv[2] - uv[0]]).T
-        if abs(np.linalg.det(basis)) < 1e-9:
-            continue
-        b, c = np.linalg.inv(basis) @ (np.stack([x.ravel(), y.ravel()]) - uv[0][:, None])
-        weights = np.stack([1 - b - c, b, c])
-        inside = (weights > -0.35).all(0)  # a margin past the seam, so that filtering finds skin there
-        rows, columns = y.ravel()[inside] % TEXTURE, x.ravel()[inside] % TEXTURE
-        place[rows, columns] = weights[:, inside].T @ head.neutral[face] * 100
-        lips[rows, columns] = weights[:, inside].T @ lip_weight[face]
+    place[texel[:, 1], texel[:, 0]] = np.einsum("nk,nkc->nc", weights, head.neutral[face]) * 100
+    lips[texel[:, 1], texel[:, 0]] = np.einsum("nk,nk->n", weights, _lip_weight(head)[face])
     return SkinMap(place, np.clip(lips, 0, 1))
 
 
