@@ -16,7 +16,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -109,7 +108,7 @@ def build_parser() -> argparse.ArgumentParser:
         description="Live head capture: calibrated cameras in, a registered 3D head mesh per frame out.",
         epilog="Example: mien demo --headless --seconds 20 --out out/demo",
     )
-    parser.add_argument("--version", action="version", version=f"mien {_version()}")
+    parser.add_argument("--version", action=_Version, nargs=0, help="show program's version number and exit")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     common = common_parser()
     _add_own_verbs(verbs, common)
@@ -169,11 +168,17 @@ def _overlay_take(take: "Take", video: Path) -> int:
     return overlay_take(take, video)
 
 
-def _version() -> str:
-    try:
-        return version("mien")
-    except PackageNotFoundError:
-        return "(not installed)"
+class _Version(argparse.Action):
+    """Looks the version up when it is asked for: that takes longer than all else before a verb is chosen."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            found = version("mien")
+        except PackageNotFoundError:
+            found = "(not installed)"
+        parser.exit(message=f"mien {found}\n")
 
 
 def _add_own_verbs(verbs: Verbs, common: argparse.ArgumentParser) -> None:

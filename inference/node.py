@@ -9,7 +9,7 @@ import math
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -87,11 +87,14 @@ def run_infer(
         model = load_model(config.model)
         node = _Node(model, sync, publisher, network, merge=len(node_endpoints(bus)) > 1, track=config.track)
         with HealthBeat(publisher, "infer", node.vitals):
-            graphs = compile_graphs(model, config.engine, config.precision, config.threads)
+            # A camera node that runs already tells of its cameras each second: the engine is not waited for first.
+            with Subscriber(node_endpoints(bus), ("calibration",), keys_dir=bus.keys_dir) as early:
+                graphs = compile_graphs(model, config.engine, config.precision, config.threads)
+                known = early.drain()
             used = ", ".join(sorted({graph.precision for graph in graphs.values()}))
             log.info("model '%s' (%s) on %s in %s", model.name, model.id, config.engine, used or "no graph")
             with Subscriber(node_endpoints(bus), CHANNELS, keys_dir=bus.keys_dir) as subscriber:
-                node.run(subscriber, graphs, config.threads, stop, end_s)
+                node.run(subscriber, graphs, config.threads, stop, end_s, known)
         return dict(node.vitals().counters)
 
 
@@ -126,11 +129,19 @@ class _Node:
         self._pipeline: Pipeline[FrameSet, MeshFrame] | None = None
 
     def run(
-        self, subscriber: Subscriber, graphs: dict[str, Graph], threads: int, stop: threading.Event, end_s: float
+        self,
+        subscriber: Subscriber,
+        graphs: dict[str, Graph],
+        threads: int,
+        stop: threading.Event,
+        end_s: float,
+        known: Sequence[tuple[str, Message]] = (),
     ) -> None:
         self._graphs, self._threads = graphs, threads
         self._state = "running"
         try:
+            for _, message in known:
+                self._take(message)
             self._run_until_stopped(subscriber, stop, end_s)
         finally:
             self._state = "stopping"

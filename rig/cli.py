@@ -93,13 +93,14 @@ def run_node_verb(args: argparse.Namespace) -> int:
     """Run `mien node`."""
     from pathlib import Path
 
-    from rig.host_recording import HostRecordingOptions
     from rig.node import run_node
     from streamer.processes import Stop
 
     settings = args.load()
     recording = None
     if args.record:
+        from rig.host_recording import HostRecordingOptions
+
         path = None if args.out is None else Path(args.out)
         recording = HostRecordingOptions(settings.record, settings.sync, settings.text, path)
     with Stop() as stop:

@@ -8,13 +8,12 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from rig.config import RigConfig
 from rig.driver import CameraDriver, TriggerMode, TruthSource, choose_trigger
 from rig.drivers import make_driver
 from rig.grabber import Grabbed, Grabber
-from rig.host_recording import HostRecording, HostRecordingOptions
 from rig.node_gauges import Rates, camera_gauges, camera_trouble
 from rig.pictures import DamagedPicture, Picture, prepare
 from rig.sync.alarm import SkewWatch
@@ -23,6 +22,9 @@ from streamer.errors import MienError
 from streamer.processes import HealthBeat, Vitals
 from streamer.transport import Publisher, endpoint_for, ring_slots_for
 from streamer.types import Calibration, Camera, Frame, Topology
+
+if TYPE_CHECKING:
+    from rig.host_recording import HostRecording, HostRecordingOptions
 
 REPEAT_S = 1.0
 """Period of calibration and topology: what a late joiner waits for at most."""
@@ -45,7 +47,7 @@ def run_node(
     seconds: float | None = None,
     driver: CameraDriver | None = None,
     bound: Callable[[str], object] | None = None,
-    recording: HostRecordingOptions | None = None,
+    recording: "HostRecordingOptions | None" = None,
 ) -> Mapping[str, int]:
     """Publish the cameras of this host until told to stop, until the source ends, or for some time.
 
@@ -106,7 +108,7 @@ class _Node:
         self._recording: HostRecording | None = None
 
     def run(
-        self, stop: StopSignal, seconds: float | None, recording: HostRecordingOptions | None = None
+        self, stop: StopSignal, seconds: float | None, recording: "HostRecordingOptions | None" = None
     ) -> Mapping[str, int]:
         # No heartbeat before the device is open: the first one tells a supervisor that this process works.
         self._grabber.start()
@@ -116,6 +118,8 @@ class _Node:
             self._published = dict.fromkeys(calibration.ids, 0)
             self._watch = SkewWatch(calibration.ids, self._rig.skew_alarm_us)
             if recording is not None:
+                from rig.host_recording import HostRecording  # takes are a third of what a node would import
+
                 rig = self._rig
                 self._recording = HostRecording(recording, calibration, rig.encoding, rig.jpeg_quality)
             self._states = (("calibration", calibration), *(("topology", each) for each in self._driver.topologies))

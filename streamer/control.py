@@ -7,15 +7,17 @@ import json
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import zmq
-from zmq.auth.thread import ThreadAuthenticator
 
 from streamer.config import BusConfig
 from streamer.errors import MienError, TransportError
 from streamer.keys import admit_known, load_client, load_server
 from streamer.transport import bind_error, is_loopback, parse_endpoint
+
+if TYPE_CHECKING:
+    from zmq.auth.thread import ThreadAuthenticator
 
 VERSION = 1
 MAX_BYTES = 1 << 16

@@ -14,12 +14,15 @@ import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import zmq
 import zmq.auth
-from zmq.auth.thread import ThreadAuthenticator
 
 from streamer.errors import TransportError
+
+if TYPE_CHECKING:
+    from zmq.auth.thread import ThreadAuthenticator
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -198,7 +201,7 @@ def load_client(folder: Path) -> tuple[KeyPair, bytes]:
 
 def admit_known(
     socket: zmq.Socket[bytes], context: zmq.Context[zmq.Socket[bytes]], pair: KeyPair, clients: Path
-) -> ThreadAuthenticator:
+) -> "ThreadAuthenticator":
     """Make a socket, before it is bound, speak CURVE and let in only those whose keys are known.
 
     Args:
@@ -210,6 +213,8 @@ def admit_known(
     Returns:
         What checks them; stop it after the socket is closed and before its context ends.
     """
+    from zmq.auth.thread import ThreadAuthenticator  # brings asyncio along, which is half of a process's start
+
     authenticator = ThreadAuthenticator(context)
     authenticator.start()
     try:

@@ -35,7 +35,7 @@ class RestartPolicy:
     """When a process that failed is started again. Times are arguments."""
 
     first_s: float = 0.1
-    """Delay before the first restart, s; doubled for each further failure inside the window."""
+    """Delay before the second restart inside the window, s, doubled for each further one; the first is not delayed."""
     longest_s: float = 8.0
     """Upper bound of the delay, s."""
     window_s: float = 60.0
@@ -53,7 +53,7 @@ class RestartPolicy:
         recent = sum(now_s - failure <= self.window_s for failure in failures_s)
         if self.most is not None and recent > self.most:
             return None
-        return float(min(self.longest_s, self.first_s * 2 ** min(30, max(0, recent - 1))))
+        return float(min(self.longest_s, self.first_s * 2 ** min(30, recent - 2))) if recent > 1 else 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -181,13 +181,14 @@ class Supervisor:
         for child in self._children.values():
             if child.done:
                 continue
+            code = None if child.process is None else child.process.poll()
+            if code is not None:
+                self._ended(child, code, now_s)
             if child.process is None:
                 if now_s >= child.retry_at_s and all(self._settled(name) for name in child.spec.after):
                     self._start(child, now_s)
+            elif child.done:
                 continue
-            code = child.process.poll()
-            if code is not None:
-                self._ended(child, code, now_s)
             elif child.kill_at_s is not None and now_s > child.kill_at_s:
                 child.process.kill()
             elif not child.ready:
@@ -312,5 +313,5 @@ class Supervisor:
         if delay_s is None:
             raise ProcessError(f"{words}; it keeps failing, so it is not started again")
         child.why = f"{how}: {last_words(child.log)}"
-        self._tell(child, "failed", f"{how}; it is started again in {delay_s:g} s")
+        self._tell(child, "failed", f"{how}; it is started again {f'in {delay_s:g} s' if delay_s else 'at once'}")
         child.process, child.ready, child.retry_at_s = None, False, now_s + delay_s

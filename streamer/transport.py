@@ -12,10 +12,9 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import zmq
-from zmq.auth.thread import ThreadAuthenticator
 
 from streamer.channels import Role
 from streamer.config import BusConfig
@@ -24,6 +23,9 @@ from streamer.keys import admit_known, load_client, load_server
 from streamer.ring import RingReaders, RingWriter, remove_stale_segments
 from streamer.types import U8, Frame
 from streamer.wire import Descriptor, Message, decode, encode, topic
+
+if TYPE_CHECKING:
+    from zmq.auth.thread import ThreadAuthenticator
 
 DEPTH = 128
 """Messages that wait per connection on either side before new ones are dropped."""

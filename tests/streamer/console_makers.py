@@ -74,10 +74,10 @@ def trouble() -> ConsoleState:
         events=(
             "10:19:02 record started: life 1, process 4021",
             "10:19:03 infer started: life 1, process 4023",
-            "10:26:07 infer failed: was killed by SIGKILL; it is started again in 0.1 s",
+            "10:26:07 infer failed: was killed by SIGKILL; it is started again at once",
             "10:26:08 infer started: life 2, process 4023",
             "10:26:10 infer ready: after 2.1 s",
-            "10:31:04 view failed: was killed by SIGKILL; it is started again in 0.2 s",
+            "10:31:04 view failed: was killed by SIGKILL; it is started again in 0.1 s",
         ),
     )
     from dataclasses import replace

@@ -263,4 +263,5 @@ def test_back_off_grows_and_gives_up(failures: list[float]) -> None:
     if len(recent) > policy.most:
         assert delay is None
     else:
-        assert delay == min(policy.longest_s, policy.first_s * 2 ** (len(recent) - 1))
+        expected = [0.0, *(min(policy.longest_s, policy.first_s * 2**k) for k in range(len(recent)))]
+        assert delay == expected[len(recent) - 1], "the first at once, then later and later"
