@@ -187,7 +187,7 @@ class Supervisor:
             if child.process is None:
                 if now_s >= child.retry_at_s and all(self._settled(name) for name in child.spec.after):
                     self._start(child, now_s)
-            elif child.done:
+            elif code is not None:
                 continue
             elif child.kill_at_s is not None and now_s > child.kill_at_s:
                 child.process.kill()
