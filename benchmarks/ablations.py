@@ -17,7 +17,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from inference.evaluate import EvaluateOptions, evaluate
+from inference.evaluation.evaluate import EvaluateOptions, evaluate
 from inference.model_store import load_model
 from inference.tempeh.live import PARTS
 from rig.config import RigConfig, SimulatedConfig

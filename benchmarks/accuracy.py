@@ -18,7 +18,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from inference.evaluate import EvaluateOptions, evaluate, table
+from inference.evaluation.evaluate import EvaluateOptions, evaluate, table
 from inference.model_store import load_model
 from rig.config import RigConfig, SimulatedConfig
 from rig.simulation.takes import simulate_takes

@@ -22,8 +22,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import inference.tempeh.refine as refinement
-from inference.evaluate import find_takes
-from inference.metrics import point_to_surface
+from inference.evaluation.evaluate import find_takes
+from inference.evaluation.metrics import point_to_surface
 from inference.model_store import load_model
 from inference.pictures import PictureMaker
 from inference.reconstruct import compile_graphs

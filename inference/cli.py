@@ -193,7 +193,7 @@ def _reprocess(args: argparse.Namespace) -> int:
 
 
 def _evaluate(args: argparse.Namespace) -> int:
-    from inference.evaluate import EvaluateOptions, evaluate, table
+    from inference.evaluation.evaluate import EvaluateOptions, evaluate, table
     from streamer.progress import progress
 
     settings = args.load()
@@ -212,7 +212,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     with progress("evaluating", quiet=args.json) as advance:
         result = evaluate(args.takes, _model(args, settings), options, progress=advance)
     if args.curve is not None:
-        from inference.curve_picture import save_curves
+        from inference.evaluation.curve_picture import save_curves
 
         title = f"{result['model']}, {result['meshes']} meshes from {result['views']:g} views"
         save_curves(args.curve, title, result["curve"]["mm"], result["curve"]["share"])

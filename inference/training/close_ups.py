@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference.engines import Graph
-from inference.evaluate import find_takes
+from inference.evaluation.evaluate import find_takes
 from inference.model_store import ModelFiles
 from inference.pictures import PictureMaker
 from inference.reconstruct import compile_graphs, live_network

@@ -48,7 +48,7 @@ def run(*words: str, model: Path | str = "none", **hooks: object) -> int:
 @pytest.fixture
 def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A model that the verbs run with the small network."""
-    for module in ("inference.reprocess", "inference.evaluate", "inference.bench"):
+    for module in ("inference.reprocess", "inference.evaluation.evaluate", "inference.bench"):
         __import__(module)
         for function in ("reprocess_take", "evaluate", "bench_model"):
             found = getattr(sys.modules[module], function, None)

@@ -11,9 +11,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from inference.evaluate import EvaluateOptions, evaluate
+from inference.evaluation.evaluate import EvaluateOptions, evaluate
+from inference.evaluation.figures import Openings, find_gaps
 from inference.expressions import unpack_basis
-from inference.figures import Openings, find_gaps
 from inference.model_store import ModelFiles, load_model
 from inference.reconstruct import Reconstructor, live_network
 from inference.schedule import PICTURES, RESULT, Stage

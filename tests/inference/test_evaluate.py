@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from inference.bench import BenchOptions, bench_model
-from inference.curve_picture import save_curves
-from inference.evaluate import EvaluateOptions, evaluate, find_takes, table
+from inference.evaluation.curve_picture import save_curves
+from inference.evaluation.evaluate import EvaluateOptions, evaluate, find_takes, table
+from inference.evaluation.figures import Openings, find_gaps
 from inference.expressions import unpack_basis
-from inference.figures import Openings, find_gaps
 from inference.meshes import SurfaceMesh, write_obj
 from inference.model_store import ModelFiles, load_model
 from rig.config import RigConfig, SimulatedConfig

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inference.metrics import jitter_mm, point_to_surface, regions_of, summarise, triangle_distance
+from inference.evaluation.metrics import jitter_mm, point_to_surface, regions_of, summarise, triangle_distance
 from streamer.types import F64, I32
 from tests.inference.makers import octahedron
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from inference.evaluate import EvaluateOptions, evaluate
+from inference.evaluation.evaluate import EvaluateOptions, evaluate
 from inference.model_store import load_model
 from inference.tempeh.layout import chosen_vertices, head_points
 from inference.training.cli import TrainOptions, run_training

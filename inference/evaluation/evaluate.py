@@ -17,15 +17,15 @@ from typing import Any
 import numpy as np
 
 from inference.engines import Graph, Precision
+from inference.evaluation.figures import CURVE_MM, MM, Figures, Gap, Openings, find_gaps
+from inference.evaluation.metrics import jitter_mm, regions_of
+from inference.evaluation.truths import MeshTruths, ScanTruths, TrueHead, Truths, nearest_regions
 from inference.expressions import unpack_basis
-from inference.figures import CURVE_MM, MM, Figures, Gap, Openings, find_gaps
 from inference.framing import choose_evenly
-from inference.metrics import jitter_mm, regions_of
 from inference.model_store import ModelFiles
 from inference.precision import lowest
 from inference.reconstruct import NetworkFactory, Reconstructor, compile_graphs, live_network
 from inference.reprocess import offline_sync, reconstruct_all
-from inference.truths import MeshTruths, ScanTruths, TrueHead, Truths, nearest_regions
 from streamer.errors import ConfigError, TakeError
 from streamer.geometry import transform
 from streamer.takes import Take, open_take

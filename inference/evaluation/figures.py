@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.metrics import Points, point_to_surface, summarise
+from inference.evaluation.metrics import Points, point_to_surface, summarise
 from streamer.types import F32, F64, I32
 
 MM = 1000.0

@@ -6,8 +6,8 @@ from typing import Protocol
 
 import numpy as np
 
+from inference.evaluation.metrics import Points, regions_of
 from inference.meshes import read_mesh
-from inference.metrics import Points, regions_of
 from streamer.errors import TakeError
 from streamer.takes import Take
 from streamer.types import F32, F64, I32, Topology

@@ -1,0 +1,1 @@
+"""Measuring: a model held against true meshes or raw scans, by region, with the curve and the table."""
