@@ -108,7 +108,7 @@ class Company:
             return
         values = self._values(state, head, material, surface)
         self.known = bool(np.isfinite(values).any())
-        surface.set_heat(values)
+        surface.set_numbers(values)
 
     def _values(self, state: ViewState, head: MeshFrame, material: Material, surface: Surface) -> F32:
         if material == "speed":

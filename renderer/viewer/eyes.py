@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from streamer.geometry import rigid_from_points
 from streamer.types import F32, F64, I32, Topology
 
 REGION = "eyes"
@@ -93,23 +92,24 @@ def _sphere(points: F64) -> tuple[F64, float]:
     return middle + solution[:3], float(np.sqrt(max(solution[3] + solution[:3] @ solution[:3], 0.0)))
 
 
-def place_eyes(eyes: Sequence[Eye], template: F32, vertices: F32) -> tuple[F64, F64]:
+def place_eyes(eyes: Sequence[Eye], template: F32, vertices: F32, rotation: F64) -> F64:
     """Place the eyes in a mesh: turned as the head is, shifted as each socket is.
 
     Args:
         eyes: of the template.
         template: (N, 3) metres, head frame.
         vertices: (N, 3) metres, world.
+        rotation: (3, 3) world from head.
 
     Returns:
-        (2, 3) centres, metres, world, and the (3, 3) rotation world from head.
+        (2, 3) centres, metres, world.
     """
-    rotation = rigid_from_points(template.astype(np.float64), vertices.astype(np.float64))[:3, :3]
-    centres = [
-        vertices[eye.socket].mean(0) + rotation @ (eye.centre - template[eye.socket].mean(0, dtype=np.float64))
-        for eye in eyes
-    ]
-    return np.array(centres), np.asarray(rotation)
+    return np.array(
+        [
+            vertices[eye.socket].mean(0) + rotation @ (eye.centre - template[eye.socket].mean(0, dtype=np.float64))
+            for eye in eyes
+        ]
+    )
 
 
 def gaze_of(weights: Mapping[str, float]) -> F64:

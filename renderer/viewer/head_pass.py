@@ -6,6 +6,7 @@ import numpy as np
 from renderer.viewer.context import build_program, write_uniforms
 from renderer.viewer.materials import Material, colour_table, scale_of
 from renderer.viewer.orbit import OrbitCamera
+from renderer.viewer.studio import RANGE, REACH, TABLE, Finish, reached, tables
 from renderer.viewer.surface import Surface
 from streamer.geometry import inverse_rigid
 from streamer.types import F64
@@ -27,6 +28,7 @@ class HeadPass:
         self._context = context
         self._programs: dict[str, moderngl.Program] = {}
         self._tables: dict[str, moderngl.Texture] = {}
+        self._studios: dict[Finish, tuple[moderngl.Texture, moderngl.Texture]] = {}
 
     def _program(self, kind: str) -> moderngl.Program:
         found = self._programs.get(kind)
@@ -68,6 +70,9 @@ class HeadPass:
         kind = _KINDS.get(material, "HEAT")
         painted = eyes and surface.gaze is not None and material in ("skin", "clay")
         body = f"{kind} EYES" if painted else kind
+        if material in ("skin", "clay"):
+            eye_from_head = camera.eye_from_world()[:3, :3] @ surface.world_from_head
+            surface.set_numbers(reached(surface.shape.sky.transfer, surface.shape.sky.free, eye_from_head))
         self._common(body, surface, camera, clip_from_world, material, cameras)
         below = camera.eye[1] < surface.low[1] + 0.1 * (surface.high[1] - surface.low[1])
         self._context.enable_only(moderngl.DEPTH_TEST | moderngl.BLEND | (0 if below else moderngl.CULL_FACE))
@@ -139,7 +144,24 @@ class HeadPass:
             self._table(material, cameras).use(0)
         if kind == "UV":
             surface.shape.corners().use(0)
+        if "SKIN" in kind or "CLAY" in kind:
+            write_uniforms(program, edge=REACH, range=RANGE)
+            for unit, (name, picture) in enumerate(zip(("body", "mirror"), self._studio(material), strict=True)):
+                program[name] = unit
+                picture.use(unit)
         return program
+
+    def _studio(self, material: Material) -> tuple[moderngl.Texture, moderngl.Texture]:
+        finish: Finish = "clay" if material == "clay" else "skin"
+        found = self._studios.get(finish)
+        if found is None:
+            body, mirror = (
+                self._context.texture((TABLE, TABLE), 3, picture.tobytes(), alignment=1) for picture in tables(finish)
+            )
+            for picture in (body, mirror):
+                picture.repeat_x = picture.repeat_y = False
+            found = self._studios[finish] = body, mirror
+        return found
 
     def _table(self, material: Material, cameras: int) -> moderngl.Texture:
         scale = scale_of(material, cameras)
@@ -165,10 +187,11 @@ class HeadPass:
         """Free programs and tables."""
         for program in self._programs.values():
             program.release()
-        for table in self._tables.values():
+        for table in (*self._tables.values(), *(table for pair in self._studios.values() for table in pair)):
             table.release()
         self._programs.clear()
         self._tables.clear()
+        self._studios.clear()
 
 
 def viewer_of(camera: OrbitCamera) -> F64:

@@ -6,7 +6,7 @@ from renderer.viewer.eyes import Eye
 from renderer.viewer.rim import boundary_loops
 from streamer.types import F32, I32, Topology
 
-_FADE_M = 0.034
+_FADE_M = 0.042
 _LIPS, _EARS = 0.8, 0.3
 _LIPS_M = np.array([0.029, 0.0125], np.float32)
 
@@ -42,7 +42,7 @@ def marks_of(topology: Topology, open_sky: F32, eyes: tuple[Eye, Eye] | None) ->
 
 
 def neck_fade(topology: Topology) -> F32:
-    """Cover by the distance from the longest open edge, smooth from 0 there to 1 at 34 mm; 1 on closed surfaces."""
+    """Cover by the distance from the longest open edge, smooth from 0 there to 1 at 42 mm; 1 on closed surfaces."""
     loops = boundary_loops(topology.triangles)
     if not loops:
         return np.ones(topology.vertex_count, np.float32)
@@ -56,8 +56,13 @@ def neck_fade(topology: Topology) -> F32:
 
 
 def around(values: F32, triangles: I32) -> F32:
-    """Average each vertex with the triangles around it; 1 where there is none."""
-    per_triangle = np.repeat(values[triangles].mean(1), 3)
-    count = np.bincount(triangles.ravel(), minlength=len(values))
-    total = np.bincount(triangles.ravel(), per_triangle, minlength=len(values))
-    return np.where(count > 0, total / np.maximum(count, 1), 1.0).astype(np.float32)
+    """Average each vertex with the triangles around it, (N,) or (N, K); 1 where there is none."""
+    corners, size = triangles.ravel(), len(values)
+    count = np.bincount(corners, minlength=size)
+    columns = values.reshape(size, -1)
+    out = np.ones_like(columns, np.float32)
+    for number in range(columns.shape[1]):
+        per_triangle = np.repeat(columns[triangles, number].mean(1), 3)
+        total = np.bincount(corners, per_triangle, minlength=size)
+        out[:, number] = np.where(count > 0, total / np.maximum(count, 1), 1.0)
+    return out.reshape(values.shape)

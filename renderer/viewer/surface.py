@@ -8,8 +8,8 @@ import numpy as np
 from renderer.viewer.edges import Edges
 from renderer.viewer.eyes import find_eyes, gaze_of, place_eyes
 from renderer.viewer.marks import marks_of
-from renderer.viewer.occlusion import open_sky
-from streamer.geometry import vertex_normals
+from renderer.viewer.occlusion import look_around, open_air
+from streamer.geometry import rigid_from_points, vertex_normals
 from streamer.types import F32, F64, Topology
 
 _CORNERS_A_ROW = 1024
@@ -33,7 +33,7 @@ class Shape:
     Args:
         context: where it is drawn.
         topology: what all its meshes share.
-        bake: whether the visibility of the sky is computed; otherwise all is in the open.
+        bake: whether is computed what the head keeps off itself; otherwise all is in the open.
     """
 
     def __init__(self, context: moderngl.Context, topology: Topology, *, bake: bool = True) -> None:
@@ -41,8 +41,11 @@ class Shape:
         self.topology = topology
         self.eyes = find_eyes(topology)
         self.edges = Edges(topology.triangles)
-        sky = open_sky(context, topology.template, topology.triangles) if bake else np.ones(topology.vertex_count)
-        self.marks = context.buffer(marks_of(topology, np.asarray(sky, np.float32), self.eyes).tobytes() or b"\0" * 16)
+        whole = bake and bool(topology.vertex_count)
+        self.sky = (
+            look_around(context, topology.template, topology.triangles) if whole else open_air(topology.vertex_count)
+        )
+        self.marks = context.buffer(marks_of(topology, self.sky.share, self.eyes).tobytes() or b"\0" * 16)
         self.indices = context.buffer(topology.triangles.tobytes() or b"\0" * 12)
         self._context = context
         self._corners: moderngl.Texture | None = None
@@ -82,11 +85,13 @@ class Surface:
         self.low: F64 = np.zeros(3)
         self.high: F64 = np.zeros(3)
         self.gaze: Gaze | None = None
+        self.world_from_head: F64 = np.eye(3)
+        """(3, 3) rotation of the mesh that is loaded against the template."""
         self._context = context
         count = shape.topology.vertex_count
         self._rows = np.zeros((count, 6), np.float32)
         self._buffer = context.buffer(reserve=max(self._rows.nbytes, 4), dynamic=True)
-        self._heat = context.buffer(np.full(max(count, 1), np.nan, np.float32).tobytes(), dynamic=True)
+        self._numbers = context.buffer(np.full(max(count, 1), np.nan, np.float32).tobytes(), dynamic=True)
         self._lines = context.buffer(reserve=max(8 * len(shape.edges.pairs), 8), dynamic=True)
         self._planes: F64 | None = None
         self._arrays: dict[moderngl.Program, moderngl.VertexArray] = {}
@@ -106,15 +111,16 @@ class Surface:
         self._buffer.write(self._rows)
         self.low, self.high = vertices.min(0).astype(np.float64), vertices.max(0).astype(np.float64)
         self._planes = None
+        self.world_from_head = rotation = rigid_from_points(topology.template, vertices)[:3, :3]
         if self.shape.eyes is not None:
-            centres, rotation = place_eyes(self.shape.eyes, topology.template, vertices)
+            centres = place_eyes(self.shape.eyes, topology.template, vertices, rotation)
             named = dict(zip(topology.units, weights.tolist(), strict=False)) if weights is not None else {}
             radii = (self.shape.eyes[0].radius_m, self.shape.eyes[1].radius_m)
             self.gaze = Gaze(centres, gaze_of(named) @ rotation.T, radii)
 
-    def set_heat(self, values: F32) -> None:
-        """Upload one number per vertex (N,); NaN where nothing is known."""
-        self._heat.write(np.ascontiguousarray(values, np.float32))
+    def set_numbers(self, values: F32) -> None:
+        """Upload what the material shows or needs, one number a vertex (N,); NaN where nothing is known."""
+        self._numbers.write(np.ascontiguousarray(values, np.float32))
 
     @property
     def normals(self) -> F32:
@@ -122,7 +128,7 @@ class Surface:
         return self._rows[:, 3:]
 
     def render(self, program: moderngl.Program) -> None:
-        """Draw the triangles with a program that reads any of in_position, in_normal, in_mark, in_heat."""
+        """Draw the triangles with a program that reads any of in_position, in_normal, in_mark, in_number."""
         count = self.shape.topology.triangles.size
         if count:
             self._array(program, self.shape.indices).render(moderngl.TRIANGLES, vertices=count)
@@ -150,7 +156,7 @@ class Surface:
             parts = ["3f" if name in program else "12x" for name in ("in_position", "in_normal")]
             if used:
                 content.append((self._buffer, " ".join(parts), *used))
-            for name, buffer, kind in (("in_mark", self.shape.marks, "4f"), ("in_heat", self._heat, "1f")):
+            for name, buffer, kind in (("in_mark", self.shape.marks, "4f"), ("in_number", self._numbers, "1f")):
                 if name in program:
                     content.append((buffer, kind, name))
             array = self._arrays[program] = self._context.vertex_array(program, content, indices)
@@ -165,5 +171,5 @@ class Surface:
         for array in self._arrays.values():
             array.release()
         self._buffer.release()
-        self._heat.release()
+        self._numbers.release()
         self._lines.release()

@@ -70,7 +70,7 @@ def test_heat_maps_have_the_colours_of_their_legend(material: str) -> None:
     def coloured(value: float) -> Callable[[Scene], None]:
         def prepare(scene: Scene) -> None:
             assert scene.surface is not None
-            scene.surface.set_heat(np.full(head_topology().vertex_count, value, np.float32))
+            scene.surface.set_numbers(np.full(head_topology().vertex_count, value, np.float32))
             scene.set_company((), rig(8).cameras, {})
 
         return prepare

@@ -10,20 +10,22 @@ from renderer.viewer.context import PACKAGES, headless_context
 from renderer.viewer.controls import Look
 from renderer.viewer.layout import arrange
 from renderer.viewer.marks import neck_fade
-from renderer.viewer.occlusion import open_sky
+from renderer.viewer.occlusion import look_around
 from renderer.viewer.orbit import OrbitCamera
 from renderer.viewer.pictures import reduction
 from renderer.viewer.presenter import Presenter
 from renderer.viewer.rim import boundary_loops
 from renderer.viewer.scene import Scene
 from renderer.viewer.state import ViewState
+from renderer.viewer.studio import LAMPS, reached
 from renderer.viewer.tile_view import Tile
 from streamer.errors import GraphicsError
-from streamer.geometry import project, scaled
+from streamer.geometry import look_at, project, scaled
 from streamer.types import U8, Calibration, Topology
 from tests.renderer.makers import HEIGHT, WIDTH, camera, frame, head_topology, head_vertices, mesh, on_gl, picture, rig
 
 SIZE = (640, 360)
+TURNED = np.array([[0.0, 0, 1], [0, 1, 0], [-1, 0, 0]])
 FRONT = OrbitCamera(yaw_rad=0.0, pitch_rad=0.0, distance_m=0.7)
 
 
@@ -80,17 +82,24 @@ def test_the_neck_fades_out_and_the_inside_is_dark() -> None:
     assert (neck_fade(ball) == 1.0).all(), "what has no open edge fades nowhere"
 
 
-def test_the_sky_is_open_on_a_ball_and_closed_in_a_pit() -> None:
+def test_the_sky_is_open_on_a_ball_and_closed_in_a_pit_which_lamps_reach_from_ahead_only() -> None:
     topology = head_topology()
     ball = topology.template / np.array([0.075, 0.11, 0.095], np.float32)
     ball /= np.linalg.norm(ball, axis=1, keepdims=True)
     pit = np.array(ball)
     deep = ball[:, 2] > 0.93
     pit[deep] *= 0.3
-    on_ball, in_pit = on_gl(lambda c: (open_sky(c, ball, topology.triangles), open_sky(c, pit, topology.triangles)))
+    on_ball, in_pit = on_gl(lambda c: [look_around(c, shape, topology.triangles) for shape in (ball, pit)])
     inside = (ball[:, 1] > -0.5) & (ball[:, 1] < 0.9)
-    assert on_ball[inside].min() > 0.9
-    assert in_pit[deep].mean() < 0.5 < in_pit[ball[:, 2] < -0.5].mean()
+    assert on_ball.share[inside].min() > 0.9
+    assert in_pit.share[deep].mean() < 0.5 < in_pit.share[ball[:, 2] < -0.5].mean()
+    key = np.array(LAMPS[0].towards)
+    facing = (ball @ key > 0.2) & inside
+    assert reached(on_ball.transfer, on_ball.free, np.eye(3))[facing].min() > 0.85, "a ball keeps no light off itself"
+    ahead = look_at(np.zeros(3), -key)[:3, :3].T @ np.diag([1.0, -1.0, -1.0])  # turns the pit, +Z, to the lamp
+    np.testing.assert_allclose(ahead @ [0, 0, 1], key / np.linalg.norm(key), atol=1e-6)
+    into, past = (reached(in_pit.transfer, in_pit.free, turn)[deep].mean() for turn in (ahead, ahead @ TURNED))
+    assert into > past + 0.15, "a lamp shines into the pit from ahead, not from aside"
 
 
 @pytest.mark.parametrize("overlay", ["solid", "wire"])

@@ -9,12 +9,12 @@ uniform float reach;    // width of the ribbon, px
 in vec3 g_position[];
 in vec3 g_normal[];
 in vec4 g_mark[];
-in float g_heat[];
+in float g_number[];
 out float cover;
 out vec3 eye_position;
 out vec3 eye_normal;
 out vec4 mark;
-out float heat;
+out float number;
 
 const int STEPS = 4;
 
@@ -27,7 +27,7 @@ void put(vec3 point, vec3 normal, float t, vec2 aside, float value) {
     eye_position = point;
     eye_normal = normal;
     mark = mix(g_mark[0], g_mark[1], t);
-    heat = mix(g_heat[0], g_heat[1], t);
+    number = mix(g_number[0], g_number[1], t);
     EmitVertex();
 }
 

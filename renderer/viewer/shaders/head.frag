@@ -4,7 +4,7 @@ uniform vec3 flat_view; // direction to the viewer in an orthographic view; else
 in vec3 eye_position;
 in vec3 eye_normal;
 in vec4 mark;
-in float heat;
+in float number;
 #ifdef EDGE
 in float cover;
 #endif
@@ -22,7 +22,7 @@ out vec4 colour;
 
 vec3 lit(vec3 normal, vec3 view, float open_sky) {
 #if defined(SKIN) || defined(CLAY)
-    return display(shade(normal, view, open_sky, mark.y));
+    return display(shade(normal, view, open_sky, number, mark.y));
 #else
     float facing = max(dot(normal, view), 0.0);
     float light = (0.42 + 0.58 * max(dot(normal, KEY), 0.0)) * mix(0.55, 1.0, open_sky) + 0.12 * facing;
@@ -35,10 +35,10 @@ vec3 lit(vec3 normal, vec3 view, float open_sky) {
     vec3 base = mix(vec3(0.25), vec3(uv, 0.75 - 0.5 * uv.x), 0.85);
     return base * mix(0.72, 1.0, odd) * mix(0.55, 1.0, min(line.x, line.y)) * min(light * 1.15, 1.1);
 #elif defined(HEAT)
-    if (!(heat >= -1e30)) { // nothing is known here
+    if (!(number >= -1e30)) { // nothing is known here
         return vec3(0.34) * light;
     }
-    float place = clamp((heat - range.x) / (range.y - range.x), 0.0, 1.0);
+    float place = clamp((number - range.x) / (range.y - range.x), 0.0, 1.0);
     return texture(colours, vec2((place * 255.0 + 0.5) / 256.0, 0.5)).rgb * min(light * 1.12, 1.05);
 #elif defined(TINT)
     float rim = 1.0 - facing;

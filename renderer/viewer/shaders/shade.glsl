@@ -1,17 +1,22 @@
-// Light on a head: hemisphere, key, fill and rim, in eye axes (x right, y up, z to the viewer). Colours are linear until `display`.
+// Light on a head: the studio of studio.py, in eye axes (x right, y up, z to the viewer). Colours are linear until `display`.
 uniform vec3 up_eye;
 uniform vec3 eye_centre[2]; // left, right; eye axes, metres
 uniform vec3 gaze[2];       // unit, eye axes
 uniform float eye_radius[2];
+#if defined(SKIN) || defined(CLAY)
+uniform sampler2D body;   // what a white surface of this finish returns, by its normal
+uniform sampler2D mirror; // what a mirror of this roughness returns to a viewer straight ahead, by its normal
+uniform float edge;       // stereographic radius at the edge of both
+uniform float range;      // largest value of both
+#endif
 
-const vec3 KEY = normalize(vec3(-0.58, 0.62, 0.60));
-const vec3 FILL = normalize(vec3(0.88, 0.00, 0.45));
-const vec3 RIM = normalize(vec3(0.60, 0.50, -0.68));
-const vec3 SKY = vec3(0.46, 0.50, 0.58) * 0.50;
-const vec3 GROUND = vec3(0.32, 0.24, 0.20) * 0.34;
-const vec3 KEY_COLOUR = vec3(1.0, 0.93, 0.85) * 1.12;
-const vec3 FILL_COLOUR = vec3(0.62, 0.74, 0.95) * 0.36;
-const vec3 RIM_COLOUR = vec3(0.80, 0.90, 1.0) * 1.25;
+const vec3 KEY = normalize(vec3(-0.66, 0.62, 0.44));
+const vec3 CATCH = normalize(vec3(-0.42, 0.50, 0.76)); // of the key box what a cornea shows
+const vec3 FILL = normalize(vec3(0.92, 0.02, 0.38));
+const vec3 SKY = vec3(0.150, 0.170, 0.205);
+const vec3 GROUND = vec3(0.070, 0.054, 0.046);
+const vec3 KEY_COLOUR = vec3(1.30, 1.20, 1.09);
+const vec3 FILL_COLOUR = vec3(0.12, 0.155, 0.215);
 
 vec3 display(vec3 linear_colour) { // filmic shoulder, then a square root as display curve: cheaper than pow and close to sRGB
     vec3 x = max(linear_colour, 0.0);
@@ -22,38 +27,28 @@ float gloss(vec3 normal, vec3 view, vec3 light, float exponent) {
     return exp2(exponent * (dot(normal, normalize(light + view)) - 1.0)); // spherical Gaussian: a pow-free Blinn lobe
 }
 
-// The same for a view straight ahead, with which a portrait lens does well enough: the half vector is a constant.
-float lobe(float towards, float exponent) {
-    return exp2(exponent * (towards - 1.0));
-}
-
-const vec3 KEY_HALF = normalize(KEY + vec3(0.0, 0.0, 1.0));
-const vec3 FILL_HALF = normalize(FILL + vec3(0.0, 0.0, 1.0));
-const vec3 RIM_HALF = normalize(RIM + vec3(0.0, 0.0, 1.0));
-
-vec3 shade(vec3 normal, vec3 view, float open_sky, float blood) {
+#if defined(SKIN) || defined(CLAY)
+// `reached` is the share of the light that the rest of the head lets through (studio.py).
+vec3 shade(vec3 normal, vec3 view, float open_sky, float reached, float blood) {
 #ifdef CLAY
-    vec3 albedo = vec3(0.235, 0.225, 0.215), wrap = vec3(0.06), occlusion = vec3(open_sky);
-    float shine = 0.30;
+    vec3 albedo = vec3(0.30, 0.288, 0.275);
+    float shine = 1.0, ground = 0.045;
 #else
-    vec3 albedo = mix(vec3(0.47, 0.283, 0.208), vec3(0.42, 0.130, 0.110), blood);
-    vec3 wrap = vec3(0.30, 0.13, 0.08); // red light travels furthest under skin: warm terminator
-    vec3 occlusion = mix(vec3(0.30, 0.10, 0.07), vec3(1.0), open_sky) * mix(0.70, 1.0, open_sky);
-    float shine = 1.1 + 0.9 * blood;
+    vec3 albedo = mix(vec3(0.51, 0.315, 0.235), vec3(0.44, 0.160, 0.140), blood);
+    float shine = 1.0 + 0.3 * blood, ground = 0.028;
 #endif
-    vec3 ambient = mix(GROUND, SKY, 0.5 + 0.5 * dot(normal, up_eye));
-    float direct = mix(0.25, 1.0, open_sky);
-    vec3 key = max((vec3(dot(normal, KEY)) + wrap) / (1.0 + wrap), 0.0) * KEY_COLOUR;
-    vec3 fill = max((vec3(dot(normal, FILL)) + wrap) / (1.0 + wrap), 0.0) * FILL_COLOUR;
-    vec3 rim = RIM_COLOUR * max(dot(normal, RIM), 0.0);
-    vec3 light = ambient * occlusion + (key + fill + rim) * mix(vec3(direct), occlusion, 0.35);
-    float facing = 1.0 - max(dot(normal, view), 0.0);
-    float fresnel = 0.035 + 0.5 * facing * facing * facing * facing * facing;
-    float ahead = dot(normal, KEY_HALF);
-    float lobes = 2.2 * lobe(ahead, 34.0) + 1.5 * lobe(ahead, 150.0) + 0.8 * lobe(dot(normal, FILL_HALF), 34.0)
-        + 1.2 * lobe(dot(normal, RIM_HALF), 24.0);
-    return albedo * light + shine * fresnel * lobes * direct + fresnel * SKY * 0.35 * open_sky;
+    // A portrait lens looks straight ahead well enough: one place in both.
+    vec2 place = normal.xy / (1.0 + max(normal.z, -0.7)) * (0.5 / edge) + 0.5;
+    vec3 diffuse = texture(body, place).rgb, mirrored = texture(mirror, place).rgb;
+    diffuse *= diffuse * range; // stored as roots
+    mirrored *= mirrored * range;
+    // Light that a fold throws to and fro before it leaves takes on the colour of the skin (after Jimenez et al. 2016).
+    vec3 shadow = reached / (1.0 - albedo * (1.0 - reached) * 1.15) + albedo * albedo * 0.09;
+    float away = 1.0 - max(dot(normal, view), 0.0), square = away * away;
+    float fresnel = ground + (1.0 - ground) * 0.22 * square * square * away; // rough skin returns less at grazing angles
+    return albedo * diffuse * shadow + shine * fresnel * mirrored * min(reached, open_sky);
 }
+#endif
 
 #ifdef EYES
 // A neutral eye in the socket: white, iris, pupil and the light in the cornea. The fragment is one of the lining behind
@@ -71,17 +66,17 @@ vec3 eyeball(vec3 position, vec3 view, int side, float open_sky) {
     float iris = 1.0 - smoothstep(0.385 - soft, 0.385 + soft, angle);
     float pupil = 1.0 - smoothstep(0.150 - soft, 0.150 + soft, angle);
 #ifdef CLAY
-    vec3 white = vec3(0.27, 0.26, 0.25), ring = vec3(0.12), inner = vec3(0.17);
+    vec3 white = vec3(0.36, 0.345, 0.33), ring = vec3(0.12), inner = vec3(0.17);
 #else
-    vec3 white = vec3(0.56, 0.52, 0.49), ring = vec3(0.055, 0.062, 0.066), inner = vec3(0.16, 0.17, 0.15);
-    white = mix(white, vec3(0.50, 0.33, 0.29), smoothstep(0.45, 0.95, angle)); // veins towards the corners
+    vec3 white = vec3(0.61, 0.575, 0.54), ring = vec3(0.055, 0.062, 0.066), inner = vec3(0.16, 0.17, 0.15);
+    white = mix(white, vec3(0.56, 0.37, 0.32), smoothstep(0.45, 0.95, angle)); // veins towards the corners
 #endif
     vec3 albedo = mix(white, mix(inner, ring, smoothstep(0.22, 0.38, angle)), iris) * (1.0 - 0.96 * pupil);
     float shadow = mix(0.35, 1.0, smoothstep(0.05, 0.75, open_sky));
-    float lit = 0.30 + 0.70 * max(dot(out_of, KEY) * 0.8 + 0.2, 0.0);
+    float lit = 0.30 + 0.70 * max(dot(out_of, CATCH) * 0.8 + 0.2, 0.0);
     vec3 light = (mix(GROUND, SKY, 0.5 + 0.5 * dot(out_of, up_eye)) + KEY_COLOUR * lit + FILL_COLOUR * 0.5) * shadow;
     vec3 cornea = normalize(out_of + 0.6 * iris * (out_of - gaze[side])); // it bulges: a small, sharp image of the lamp
-    float glint = 2.0 * gloss(cornea, view, KEY, 700.0) + 0.10 * gloss(cornea, view, FILL, 300.0);
+    float glint = 2.4 * gloss(cornea, view, CATCH, 170.0) + 0.10 * gloss(cornea, view, FILL, 300.0);
     return albedo * light + glint * shadow;
 }
 #endif
