@@ -5,6 +5,7 @@ Loopback by default; elsewhere CURVE keys on both ends, as for the bus.
 
 import json
 import threading
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -14,6 +15,7 @@ import zmq
 from streamer.config import BusConfig
 from streamer.errors import MienError, TransportError
 from streamer.keys import admit_known, load_client, load_server
+from streamer.rates import Allowance
 from streamer.transport import bind_error, is_loopback, parse_endpoint
 
 if TYPE_CHECKING:
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 VERSION = 1
 MAX_BYTES = 1 << 16
 POLL_MS = 100
+PER_S, AT_ONCE = 50.0, 100
+"""Commands that are heeded: a console asks twice a second, an operator now and then."""
 Handler = Callable[[str, Mapping[str, Any]], Mapping[str, Any]]
 """Command and its arguments -> what is answered; raises MienError to refuse."""
 
@@ -56,6 +60,7 @@ class ControlServer:
             )
         server = load_server(Path(keys_dir)) if keys_dir else None
         self._handler = handler
+        self._allowance = Allowance(PER_S, AT_ONCE)
         self._stop = threading.Event()
         self._context = zmq.Context()
         self._authenticator: ThreadAuthenticator | None = None
@@ -82,6 +87,10 @@ class ControlServer:
 
     def _answer(self, parts: list[bytes]) -> Mapping[str, Any]:
         try:
+            if not self._allowance.take(time.monotonic()):
+                raise TransportError(
+                    f"more than {PER_S:g} commands per second; find out who sends them, then try again"
+                )
             request = json.loads(parts[0]) if len(parts) == 1 else None
             if not isinstance(request, dict) or request.pop("mien", None) != VERSION:
                 raise TransportError(f'a request is one JSON object with "mien": {VERSION} and "command"')

@@ -3,6 +3,7 @@
 import hmac
 import json
 import threading
+import time
 from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,10 +14,13 @@ from streamer.console.metrics import CONTENT_TYPE, exposition
 from streamer.console.state import ConsoleState, as_json
 from streamer.errors import TransportError
 from streamer.gateway.admission import read_token
+from streamer.rates import Allowance
 from streamer.transport import is_loopback
 
 MOST_AT_ONCE = 16
 PATIENCE_S = 5.0
+PER_S, AT_ONCE = 50.0, 100
+"""Answers over all readers; a program that polls each second or a Prometheus takes far fewer."""
 LOCAL_NAMES = {"localhost", "127.0.0.1", "[::1]"}
 
 
@@ -90,13 +94,19 @@ class _Server(ThreadingHTTPServer):
 
 
 def _handler(latest: Callable[[], ConsoleState], token: str, *, local: bool) -> type[BaseHTTPRequestHandler]:
+    allowance, one_at_a_time = Allowance(PER_S, AT_ONCE), threading.Lock()
+
     class Handler(BaseHTTPRequestHandler):
         timeout = PATIENCE_S
         server_version, sys_version = "mien", ""
 
         def do_GET(self) -> None:
             name = self.headers.get("Host", "").rpartition(":")[0] or self.headers.get("Host", "")
-            if local and name not in LOCAL_NAMES:  # a page in a browser that lets its own name point here
+            with one_at_a_time:
+                allowed = allowance.take(time.monotonic())
+            if not allowed:
+                self._answer(HTTPStatus.TOO_MANY_REQUESTS, "text/plain", b"ask less often\n")
+            elif local and name not in LOCAL_NAMES:  # a page in a browser that lets its own name point here
                 self._answer(HTTPStatus.FORBIDDEN, "text/plain", b"ask for localhost\n")
             elif token and not self._knows(token):
                 self._answer(HTTPStatus.UNAUTHORIZED, "text/plain", b"Authorization: Bearer TOKEN is wanted\n")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from streamer.config import LiveConfig
-from streamer.console.http import StateServer
+from streamer.console.http import AT_ONCE, StateServer
 from streamer.errors import TransportError
 from tests.streamer.console_makers import trouble
 
@@ -64,3 +64,11 @@ def test_beyond_loopback_only_with_a_secret(tmp_path: Path) -> None:
 def test_a_port_in_use_is_one_line(server: StateServer) -> None:
     with pytest.raises(TransportError, match=r"live\.http_port"):
         StateServer(LiveConfig(http_port=server.port), trouble)
+
+
+def test_who_asks_without_end_is_told_to_ask_less(server: StateServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamer.console.http.time.monotonic", lambda: 1000.0)  # no time goes by
+    answers = [get(server.port, "/state")[0] for _ in range(AT_ONCE + 3)]
+    assert answers[: AT_ONCE - 1] == [200] * (AT_ONCE - 1) and answers[-1] == 429
+    monkeypatch.setattr("streamer.console.http.time.monotonic", lambda: 1001.0)
+    assert get(server.port, "/metrics")[0] == 200, "a second later it is answered again"
