@@ -286,7 +286,8 @@ def _doctor(args: argparse.Namespace) -> int:
     from streamer import doctor
 
     settings: Settings = args.load()
-    checks = [*doctor.examine(settings.bus, settings.record, settings.serve), *_room_checks(settings.inference)]
+    sections = (settings.bus, settings.record, settings.serve, settings.live)
+    checks = [*doctor.examine(*sections, settings.view.web_port), *_room_checks(settings.inference)]
     checks += examine_rig(settings.rig, settings.bus, settings.record)
     print(json.dumps(doctor.as_json(checks)) if args.json else doctor.as_text(checks))
     return 1 if any(check.state == "fail" for check in checks) else 0

@@ -16,7 +16,7 @@ from multiprocessing import shared_memory
 from pathlib import Path
 from typing import Any, Literal
 
-from streamer.config import BusConfig, RecordConfig, ServeConfig
+from streamer.config import BusConfig, LiveConfig, RecordConfig, ServeConfig
 
 WRITE_MB = 64
 NEEDED_MB_PER_S = 50.0
@@ -71,27 +71,40 @@ def _package(name: str, pin: str) -> list[str]:
     return [] if found.partition("+")[0] == pin else [f"{name} {found} instead of {pin}"]
 
 
-def ports(bus: BusConfig, serve: ServeConfig) -> Check:
-    """Check that the ports of `[bus]` and `[serve]` can be bound."""
-    names = ("node_port", "infer_port", "record_port", "demo_port", "serve_port")
-    wanted: list[tuple[str, str, BusConfig | ServeConfig]] = [("bus", name, bus) for name in names]
-    wanted += [("serve", "tcp_port", serve), ("serve", "websocket_port", serve)]
-    taken = []
-    for section, name, config in wanted:
-        port = getattr(config, name)
-        host = "127.0.0.1" if config.host == "localhost" else config.host.strip("[]")
+def ports(bus: BusConfig, serve: ServeConfig, live: LiveConfig, web_port: int) -> Check:
+    """Check that every port that `mien live` takes can be bound; 0 is none.
+
+    Args:
+        bus: `[bus]`.
+        serve: `[serve]`.
+        live: `[live]`.
+        web_port: of the browser view, on loopback.
+    """
+    names = ("node_port", "infer_port", "record_port", "demo_port", "serve_port", "control_port")
+    wanted = [(f"bus.{name}", bus.host, int(getattr(bus, name))) for name in names]
+    wanted += [(f"serve.{name}", serve.host, int(getattr(serve, name))) for name in ("tcp_port", "websocket_port")]
+    wanted += [("live.http_port", live.host, live.http_port), ("view.web_port", "127.0.0.1", web_port)]
+    taken, holders = [], dict[tuple[str, int], str]()
+    for name, place, port in wanted:
+        host = "127.0.0.1" if place == "localhost" else place.strip("[]")
+        if not port:
+            continue
+        if other := holders.get((host, port)):
+            taken.append(f"{name} = {port} is that of {other}")
+            continue
+        holders[host, port] = name
         with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((host, port))
             except OSError as error:
                 why = "in use" if error.errno == errno.EADDRINUSE else os.strerror(error.errno or 0)
-                taken.append(f"{section}.{name} = {port} is {why}")
+                taken.append(f"{name} = {port} is {why}")
     if taken:
         name = taken[0].partition(" ")[0]
         remedy = f"stop the program that holds it, or move it: --set {name}=PORT (mien demo finds free ports)"
         return Check("ports", "warn", "; ".join(taken), remedy)
-    return Check("ports", "ok", f"those of [bus] and [serve] are free on {bus.host}")
+    return Check("ports", "ok", f"all that mien live takes are free on {bus.host}")
 
 
 def space(record: RecordConfig) -> tuple[Check, Path]:
@@ -101,7 +114,10 @@ def space(record: RecordConfig) -> tuple[Check, Path]:
         folder = folder.parent
     free_gb = shutil.disk_usage(folder).free / 1e9
     found = Check("disk space", "ok", f"{free_gb:.1f} GB free at {folder}")
-    if free_gb < record.min_free_gb:
+    if not os.access(folder, os.W_OK | os.X_OK):
+        remedy = "work in a folder of your own, or set record.directory (mien demo: --out) to one"
+        found = Check("disk space", "fail", f"you may not write to {folder}", remedy)
+    elif free_gb < record.min_free_gb:
         remedy = f"free some: recording needs record.min_free_gb = {record.min_free_gb:g}"
         found = dataclasses.replace(found, state="fail", remedy=remedy)
     return found, folder
@@ -152,9 +168,9 @@ def memory(bus: BusConfig) -> Check:
     return Check("shared memory", "ok", "works")
 
 
-def examine(bus: BusConfig, record: RecordConfig, serve: ServeConfig) -> list[Check]:
+def examine(bus: BusConfig, record: RecordConfig, serve: ServeConfig, live: LiveConfig, web_port: int) -> list[Check]:
     """Run every check of this file."""
-    return [python(), *packages(), ports(bus, serve), *disk(record), memory(bus)]
+    return [python(), *packages(), ports(bus, serve, live, web_port), *disk(record), memory(bus)]
 
 
 def first_look(bus: BusConfig, record: RecordConfig) -> list[Check]:

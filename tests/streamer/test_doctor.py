@@ -1,24 +1,43 @@
 """The doctor notices what is planted."""
 
 import socket
+from dataclasses import replace
 from importlib.metadata import requires
 from pathlib import Path
 
 import pytest
 
 from streamer import doctor
-from streamer.config import BusConfig, RecordConfig, ServeConfig
+from streamer.config import BusConfig, LiveConfig, RecordConfig, ServeConfig
 
 
-def test_taken_port_is_named() -> None:
+@pytest.mark.parametrize(
+    ("section", "key"),
+    [("bus", "infer_port"), ("bus", "control_port"), ("serve", "websocket_port"), ("live", "http_port"), ("view", "")],
+)
+def test_a_taken_port_is_named(section: str, key: str) -> None:
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", 0))
         holder.listen()
         port = holder.getsockname()[1]
-        check = doctor.ports(BusConfig(infer_port=port), ServeConfig())
-        gateway = doctor.ports(BusConfig(), ServeConfig(websocket_port=port))
-    assert check.state == "warn" and f"bus.infer_port = {port} is in use" in check.found and check.remedy
-    assert f"serve.websocket_port = {port} is in use" in gateway.found and gateway.remedy
+        made = {"bus": BusConfig(), "serve": ServeConfig(), "live": LiveConfig()}
+        if key:
+            made[section] = replace(made[section], **{key: port})
+        check = doctor.ports(made["bus"], made["serve"], made["live"], 0 if key else port)
+    assert check.state == "warn" and f"{section}.{key or 'web_port'} = {port} is in use" in check.found and check.remedy
+
+
+def test_two_that_want_one_port_are_named() -> None:
+    check = doctor.ports(BusConfig(node_port=5710), ServeConfig(), LiveConfig(http_port=0), 0)
+    assert check.state == "warn" and "bus.infer_port = 5710 is that of bus.node_port" in check.found
+
+
+def test_a_folder_that_may_not_be_written_to_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the answer of the system: root, who runs tests in containers, may write anywhere."""
+    monkeypatch.setattr(doctor.os, "access", lambda *_: False)
+    checks = doctor.first_look(BusConfig(), RecordConfig(directory=str(tmp_path / "takes")))
+    assert [check.state for check in checks if check.name == "disk space"] == ["fail"]
+    assert f"may not write to {tmp_path}" in checks[0].found and "--out" in checks[0].remedy
 
 
 def test_full_disk_fails_and_leaves_nothing(tmp_path: Path) -> None:
