@@ -9,6 +9,7 @@ import argparse
 import importlib
 import json
 import os
+import re
 import subprocess
 import sys
 import traceback
@@ -17,7 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
 from inference.config import InferenceConfig
 from renderer.config import FitterConfig, ViewConfig
@@ -103,7 +104,7 @@ def common_parser() -> argparse.ArgumentParser:
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser with the verbs of all rooms."""
-    parser = argparse.ArgumentParser(
+    parser: argparse.ArgumentParser = Parser(
         prog="mien",
         description="Live head capture: calibrated cameras in, a registered 3D head mesh per frame out.",
         epilog="Example: mien demo --headless --seconds 20 --out out/demo",
@@ -126,7 +127,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         import argcomplete
 
         argcomplete.autocomplete(parser)
-    args = parser.parse_args(argv)
+    args, unknown = parser.parse_known_args(argv)
+    if unknown:
+        parser.exit(2, f"mien {args.verb}: not understood: {' '.join(unknown)}; see: mien {args.verb} --help\n")
     args.load = lambda: load_settings(args.config, args.set)
     args.overlay_take = _overlay_take
     args.take_closed = _take_closed
@@ -166,6 +169,21 @@ def _overlay_take(take: "Take", video: Path) -> int:
     from renderer.viewer.overlay import overlay_take
 
     return overlay_take(take, video)
+
+
+class Parser(argparse.ArgumentParser):
+    """Says where to read on when it is not understood, and what may have been meant."""
+
+    def error(self, message: str) -> NoReturn:
+        """End with exit code 2 and one line, below the usage."""
+        if message.endswith("required: VERB"):
+            message = "say what to do; to begin with: mien demo"
+        elif wrong := re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message):
+            from difflib import get_close_matches
+
+            meant = get_close_matches(wrong[1], re.findall(r"[\w-]+", wrong[2]), 1)
+            message += f"; did you mean '{meant[0]}'?" if meant else ""
+        super().error(f"{message}; see: {self.prog} --help")
 
 
 class _Version(argparse.Action):

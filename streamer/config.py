@@ -268,8 +268,10 @@ def load(path: Path | None, sections: Mapping[str, type[Any]], overrides: Sequen
     Raises:
         ConfigError: see `parse_section`; also an unknown section, schema, or a malformed override.
     """
+    if overrides and path is not None:
+        load(path, sections)  # what is wrong in the file is the file's; all else the overrides'
     tables = {} if path is None else read_toml(path)
-    where = path or "defaults"
+    where = "--set" if overrides or path is None else path
     schema = tables.pop("schema", SCHEMA)
     if schema != SCHEMA:
         raise ConfigError(f"{where}: schema = {schema!r}, this Mien reads {SCHEMA}")

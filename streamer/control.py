@@ -150,7 +150,9 @@ def ask(
         socket.connect(f"tcp://{host}:{port}")
         socket.send(json.dumps({"mien": VERSION, "command": command, **arguments}).encode())
         if not socket.poll(round(timeout_s * 1000)):
-            raise TransportError(f"no answer from {endpoint} in {timeout_s:g} s; does mien record --armed run there?")
+            raise TransportError(
+                f"no answer from {endpoint} in {timeout_s:g} s; does mien live, or mien record --armed, run there?"
+            )
         try:
             answer = json.loads(socket.recv())
         except ValueError as error:

@@ -48,7 +48,10 @@ class StateServer:
         try:
             self._server = _Server((host, config.http_port), handler)
         except OSError as error:
-            raise TransportError(f"live.http_port = {config.http_port}: {error.strerror or error}") from error
+            raise TransportError(
+                f"live.http_port = {config.http_port} on {host}: {error.strerror or error}; a second mien live? Stop "
+                "the other program, or move this one: --set live.http_port=PORT (0: nothing is told)"
+            ) from error
         self.port = int(self._server.server_address[1])
         """TCP port that is bound."""
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="state", daemon=True)

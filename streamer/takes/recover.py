@@ -72,7 +72,7 @@ def recover_take(path: Path, on_progress: Progress | None = None) -> Report:
             disk has no room for the new file.
     """
     if not path.is_dir():
-        raise TakeError(f"{path}: no such folder")
+        raise TakeError(f"{path}: no such folder; give that of a take, for instance takes/demo/slate_T001")
     if not any(path.glob("*.mcap")) and not (path / "take.json").exists():
         raise TakeError(f"{path} is not a take: it holds neither take.json nor an .mcap file")
     lost: Counter[str] = Counter()

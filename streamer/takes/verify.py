@@ -123,7 +123,7 @@ def verify_take(path: Path, on_progress: Progress | None = None) -> Report:
         TakeError: there is no such folder, or the take is of another schema.
     """
     if not path.is_dir():
-        raise TakeError(f"{path}: no such folder")
+        raise TakeError(f"{path}: no such folder; give that of a take, for instance takes/demo/slate_T001")
     if not any(path.glob("*.mcap")) and not (path / TAKE_JSON).exists():
         raise TakeError(f"{path} is not a take: it holds neither {TAKE_JSON} nor an .mcap file")
     info, missing, damaged = _read_info(path)

@@ -47,3 +47,34 @@ def test_a_demo_that_cannot_run_says_so_before_it_starts(tmp_path: Path, capsys:
     assert told[0].startswith("fail  disk space") and "->" in told[1], "what, and what to do"
     assert told[-1].startswith("mien demo: ") and "mien doctor looks at more" in told[-1]
     assert not out.exists(), "nothing was started"
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ([], "to begin with: mien demo; see: mien --help"),
+        (["demoo"], "did you mean 'demo'?; see: mien --help"),
+        (["take", "statuss"], "did you mean 'status'?; see: mien take --help"),
+        (["view", "takes/demo/slate_T001"], "not understood: takes/demo/slate_T001; see: mien view --help"),
+        (["demo", "--secnds", "3"], "not understood: --secnds 3; see: mien demo --help"),
+        (["verify"], "see: mien verify --help"),
+    ],
+)
+def test_who_is_not_understood_is_told_where_to_read(
+    words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        mien.main(words)
+    assert ended.value.code == 2 and capsys.readouterr().err.splitlines()[-1].endswith(told)
+
+
+def test_a_wrong_value_is_blamed_on_who_gave_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The file is sound: it is the option that is wrong; and the other way round."""
+    good, bad = tmp_path / "good.toml", tmp_path / "bad.toml"
+    good.write_text("schema = 1\n[rig]\nfps = 25.0\n")
+    bad.write_text("schema = 1\n[rig]\nfsp = 25.0\n")
+    assert mien.main(["node", "--config", str(good), "--set", "rig.fps=fast"]) == 1
+    assert capsys.readouterr().err.startswith("mien node: --set: rig.fps = 'fast'")
+    assert mien.main(["node", "--config", str(bad), "--set", "rig.fps=25"]) == 1
+    told = capsys.readouterr().err
+    assert str(bad) in told and "did you mean 'fps'?" in told
