@@ -57,7 +57,7 @@ def train_second_stage(options: SecondStageOptions, *, quiet: bool = False) -> M
     task = DetailTask(corpus)
     start = options.start
     if start is not None and not (start / "detail.checkpoint.pt").exists():
-        begin_with_live(task.model, _features(start / "head.checkpoint.pt"))
+        _begin_with_features(task.model, start / "head.checkpoint.pt")
         start = None
     plan = Plan(options.iterations, BATCH, rate=options.rate, seed=options.seed, bf16=options.bf16, every=100)
     with progress("training the second stage", quiet=quiet) as advance:
@@ -66,10 +66,18 @@ def train_second_stage(options: SecondStageOptions, *, quiet: bool = False) -> M
     return join_stages(first, state, name=options.name, folder=options.out / "model", provenance=provenance)
 
 
-def _features(path: Path) -> dict[str, Tensor]:
-    """State of the feature net of a head training."""
+def _begin_with_features(net: DetailNet, path: Path) -> None:
+    """Begin with the feature net of a head training.
+
+    Raises:
+        ModelError: that is no checkpoint of one.
+    """
     state = read_checkpoint(path).get("average", {})
-    return {name.removeprefix("features."): value for name, value in state.items() if name.startswith("features.")}
+    features = {key.removeprefix("features."): value for key, value in state.items() if key.startswith("features.")}
+    try:
+        begin_with_live(net, features)
+    except RuntimeError as error:
+        raise ModelError(f"{path}: holds no feature net to begin the second stage with: {error}") from error
 
 
 def join_stages(

@@ -3,14 +3,19 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+import mien
 from inference.evaluation.evaluate import EvaluateOptions, evaluate
 from inference.model_store import load_model
+from inference.tempeh.close_ups import GRAPHS as CLOSE_UPS
+from inference.tempeh.features import FeatureNet
 from inference.tempeh.layout import chosen_vertices, head_points
+from inference.training import second_stage
 from inference.training.cli import TrainOptions, run_training
 from inference.training.dataset import Corpus, read_corpus
 from inference.training.loop import Plan, train
@@ -159,6 +164,51 @@ def test_from_takes_to_a_model_that_reconstructs_them(tmp_path: Path) -> None:
     assert figures["failed"] == 0
     assert figures["meshes"] == 2
     assert run_training(options, quiet=True) == result  # a finished training is not begun again
+
+
+@pytest.mark.timeout(180)  # torch, an export and a few forward passes beside other tests on two cores
+def test_a_second_stage_is_learned_and_joined_to_its_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The whole road of `mien train --second-stage`, too short to learn anything: begun with live features."""
+    takes = simulated(tmp_path / "takes", takes=2, frames=2)
+    first, start = load_model("live"), tmp_path / "live"
+    start.mkdir()
+    torch.manual_seed(3)
+    features = FeatureNet()
+    state = {f"features.{name}": value for name, value in features.state_dict().items()}
+    torch.save({"average": state | {"coarse.other": torch.zeros(1)}}, start / "head.checkpoint.pt")
+    asked = ["train", str(takes), "--second-stage", "live", "--start", str(start), "--out", str(tmp_path / "run")]
+    options = ["--name", "second", "--detail-iterations", "2", "--rate", "1e-3", "--json"]
+    begun = state_at_the_beginning(monkeypatch)
+    assert mien.main([*asked, *options]) == 0
+    result = json.loads(capsys.readouterr().out)
+    for name, value in features.state_dict().items():
+        assert torch.equal(begun[f"live.{name}"], value), name
+    model = load_model(result["model"])
+    assert model.name == "second" and model.provenance.samples == first.provenance.samples + 8
+    assert model.graphs.keys() == (first.graphs.keys() - set(CLOSE_UPS)) | {"detail"}
+    assert (model.width, model.height) == (2 * first.width, 2 * first.height)
+    figures = evaluate([takes], model, EvaluateOptions(threads=1))
+    assert (figures["meshes"], figures["failed"]) == (4, 0)
+    assert mien.main([*asked, *options]) == 0  # a finished training is not begun again
+    assert load_model(json.loads(capsys.readouterr().out)["model"]).id == model.id
+    torch.save({"average": {"features.other": torch.zeros(1)}}, start / "head.checkpoint.pt")
+    assert mien.main([*asked[:-1], str(tmp_path / "other"), *options]) == 1
+    assert "holds no feature net to begin the second stage with" in capsys.readouterr().err
+
+
+def state_at_the_beginning(monkeypatch: pytest.MonkeyPatch) -> dict[str, torch.Tensor]:
+    """Filled with the weights that the next training of a second stage begins with."""
+    begun: dict[str, torch.Tensor] = {}
+    learn = second_stage.train
+
+    def noting(task: Any, *rest: Any) -> Any:
+        begun.update({name: value.clone() for name, value in task.model.state_dict().items()})
+        return learn(task, *rest)
+
+    monkeypatch.setattr(second_stage, "train", noting)
+    return begun
 
 
 def test_too_few_takes_are_refused_before_anything_is_trained(tmp_path: Path) -> None:
