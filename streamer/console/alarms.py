@@ -11,6 +11,8 @@ SLOW = 0.8
 """A camera below this part of the median rate of all is slow."""
 HOT_C = 75.0
 """Industrial cameras switch themselves off between 80 and 90 degrees."""
+RESTART_TOLD_S = 60.0
+"""How long a process that failed is told of after it was started again."""
 FULL_MIN, LOW_MIN = 2.0, 10.0
 SUPERSEDED = 0.5
 """Share of frames that a newer set overtook, above which the engine is too slow for the cameras."""
@@ -52,6 +54,9 @@ def _processes(state: ConsoleState) -> Iterator[Alarm]:
         elif each.state == "elsewhere" and each.age_s is not None and each.age_s > QUIET_S:
             cause = f"not heard for {each.age_s:.0f} s"
             yield Alarm("alarm", each.name, cause, "look at that machine and the line to it")
+        elif each.why and each.restarts and each.pid is not None and each.up_s < RESTART_TOLD_S:
+            cause = f"{each.why.removesuffix(': nothing')}; it was started again {each.up_s:.0f} s ago"
+            yield Alarm("warning", each.name, cause, f"nothing now; if it comes back, see the log of {each.name}")
         elif each.message:
             level = "warning" if each.health in ("starting", "running") else "alarm"
             yield Alarm("alarm" if level == "alarm" else "warning", each.name, each.message, _remedy(each))

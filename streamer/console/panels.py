@@ -11,6 +11,7 @@ from streamer.console.state import ConsoleState
 
 GOOD, WARN, BAD, FAINT = "green", "yellow", "bold red", "bright_black"
 _STATES = {"ready": GOOD, "elsewhere": GOOD, "starting": WARN, "stopping": WARN, "pause": BAD}
+_WHERE = {"dropped-by-camera": "on its link", "dropped-in-queue": "in the queue"}
 _WORDS = ("", "camera", "process", "state", "why", "clock")
 
 
@@ -54,7 +55,7 @@ def cameras(state: ConsoleState) -> RenderableType:
             Text(_number(each.fps, 1), GOOD if good else BAD if not each.fps else WARN),
             _number(each.skew_us, 0),
             Text(str(sum(lost.values())), WARN if each.lost_lately else ""),
-            Text(", ".join(lost), FAINT),
+            Text(", ".join(f"{n} {_WHERE.get(why, why)}" for why, n in lost.items()), FAINT),
             each.clock or "-",
             _number(each.temperature_c, 0),
         )

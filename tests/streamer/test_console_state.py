@@ -27,6 +27,7 @@ GOOD = ConsoleState(
 def test_nothing_wrong_no_alarm() -> None:
     assert find(GOOD) == ()
     assert find(ConsoleState(1, 0.0)) == (), "nothing was heard yet: nothing is wrong yet"
+    assert find(process(why="was killed", restarts=1, pid=7, up_s=61.0)(GOOD)) == (), "a minute later it is no news"
 
 
 def camera(**changes: object) -> Callable[[ConsoleState], ConsoleState]:
@@ -57,6 +58,12 @@ def process(**changes: object) -> Callable[[ConsoleState], ConsoleState]:
         (camera(lost_lately={"dropped-in-queue": 7}), "warning", "cam_0", "7 pictures lost in 10 s"),
         (camera(temperature_c=81.0), "warning", "cam_0", "81 degrees"),
         (process(state="pause", why="was killed", retry_in_s=2.0), "alarm", "node", "was killed"),
+        (
+            process(why="was killed: nothing", restarts=1, pid=7, up_s=12.0),
+            "warning",
+            "node",
+            "was killed; it was started",
+        ),
         (process(age_s=9.0), "alarm", "node", "no sign of life for 9 s"),
         (process(health="degraded", message="cam_2 is away"), "alarm", "node", "cam_2 is away"),
         (process(health="starting", message="no calibration yet"), "warning", "node", "no calibration yet"),
