@@ -25,8 +25,8 @@ import inference.tempeh.refine as refinement
 from inference.evaluation.evaluate import find_takes
 from inference.evaluation.metrics import point_to_surface
 from inference.model_store import load_model
+from inference.networks import compile_graphs
 from inference.pictures import PictureMaker
-from inference.reconstruct import compile_graphs
 from inference.schedule import PICTURES, run_in_order
 from inference.tempeh import frames, shape
 from inference.tempeh.layout import unpack_constants

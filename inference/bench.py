@@ -12,7 +12,8 @@ import numpy as np
 
 from inference.engines import Precision
 from inference.model_store import ModelFiles
-from inference.reconstruct import NETWORK, NetworkFactory, Reconstructor, live_network
+from inference.networks import NetworkFactory
+from inference.reconstruct import NETWORK, Reconstructor
 from inference.reprocess import reconstruct_all
 from inference.schedule import Stage
 from streamer.errors import ConfigError, EngineError
@@ -77,13 +78,13 @@ def stand_in_sets(options: BenchOptions) -> list[FrameSet]:
     return sets
 
 
-def bench_model(model: ModelFiles, options: BenchOptions, *, network: NetworkFactory = live_network) -> dict[str, Any]:
+def bench_model(model: ModelFiles, options: BenchOptions, *, network: NetworkFactory | None = None) -> dict[str, Any]:
     """Measure a model.
 
     Args:
         model: the model.
         options: what to measure.
-        network: makes the network.
+        network: makes the network; None: the model's own.
 
     Returns:
         `cpu_s_per_mesh` and `wall_s_per_mesh` of one mesh after the other (median wall), `meshes_per_s` with the

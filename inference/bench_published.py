@@ -1,30 +1,27 @@
 """`mien bench model full`: what a mesh of the published network costs on this machine."""
 
-import multiprocessing
 import os
 import resource
 import time
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from inference.engines import Graph, open_engine
-from inference.model_store import ModelFiles, load_model
-from inference.pipeline import Outcome, Pipeline
+from inference.engines import open_engine
+from inference.model_store import ModelFiles
+from inference.pipeline import FEW, Outcome, Pipeline
+from inference.precision import plan_folder
+from inference.published import GRAPHS, published_parts
 from inference.schedule import ITEM, PICTURES, Access, Stage, run_in_order
-from inference.tempeh.compiled.network import PublishedCameras, PublishedNetwork, PublishedParts, PublishedResult
-from inference.topology_file import read_arrays
-from streamer.errors import ConfigError, EngineError, MissingExtra, ModelError
+from inference.tempeh.compiled.network import PublishedCameras, PublishedNetwork, PublishedResult
+from streamer.errors import ConfigError, EngineError
 from streamer.geometry import look_at
 from streamer.types import F32, U8
 
 WIDTH, HEIGHT = 400, 300
 CENTRE_MM = np.array([0.0, -50.0, 0.0])
 FULL = "full"
-SLOTS = 3
-"""Sets in flight; those of the live network would only take more memory."""
 
 
 class Rehearsal(PublishedNetwork):
@@ -36,28 +33,6 @@ class Rehearsal(PublishedNetwork):
     def _attend(self, access: Access) -> None:
         super()._attend(access)
         access["coarse"] = (self._parts.template_mm, access["warp"][2])
-
-
-def prepared(folder: str | None) -> tuple[ModelFiles, Path]:
-    """Return a published model and the folder of its graphs, made in a process of their own.
-
-    Raises:
-        MissingExtra: torch is not installed, and something has to be made.
-        ModelError: the model cannot be read, or is no published one.
-    """
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context) as process:
-        try:
-            model, graphs = process.submit(_prepare, folder).result()
-        except ModuleNotFoundError as error:
-            raise MissingExtra(str(error.name), "train") from error
-    return load_model(Path(model)), Path(graphs)
-
-
-def _prepare(folder: str | None) -> tuple[str, str]:
-    from inference.tempeh.compiled.prepare import prepare
-
-    return prepare(folder)
 
 
 def stand_in_cameras(views: int) -> PublishedCameras:
@@ -88,20 +63,10 @@ def open_network(
         ModelError: the model is no published one.
         EngineError: the engine cannot run here.
     """
-    entry = model.manifest.published
-    if entry is None:
-        raise ModelError(f"{model.folder}: '{model.name}' is not a published network")
+    parts = published_parts(model)
     threads = threads or len(os.sched_getaffinity(0))
-    runtime = open_engine(engine, threads=threads)
-    compiled: dict[str, Graph] = {
-        name: runtime.compile(graphs / f"{name}.onnx", precision="f32")
-        for name in ("coarse_features", "localise", "coarse_net", "refine_features")
-    }
-    arrays = {stage: read_arrays(path) for stage, path in model.weights.items()}
-    parts = PublishedParts(
-        entry.sizes, entry.quirks, arrays["coarse"], arrays["refine"], model.constants["template_mm"],
-        model.topology.triangles,
-    )  # fmt: skip
+    runtime = open_engine(engine, threads=threads, cache_dir=plan_folder(engine))
+    compiled = {name: runtime.compile(graphs / f"{name}.onnx", precision="f32") for name in GRAPHS}
     kind = Rehearsal if model.name == FULL else PublishedNetwork
     return kind(parts, compiled, cameras, threads)
 
@@ -129,7 +94,7 @@ def bench_published(
             spans.append(run_in_order(stages, {PICTURES: (pictures, mask)}).spans_ns())
             walls.append(time.perf_counter() - start)
         cpu_s = (time.process_time() - cpu) / meshes
-        outcomes, elapsed_s = _overlapped(network, pictures, mask, meshes + SLOTS - 1)
+        outcomes, elapsed_s = _overlapped(network, pictures, mask, meshes + FEW - 1)
     finally:
         network.close()
     latencies = [(o.timing.end_ns - o.timing.eligible_ns) / 1e6 for o in outcomes]
@@ -163,7 +128,7 @@ def _overlapped(
     first, *rest = network.stages()
     stages = (Stage("supply", first.stream, supply, (ITEM,), (PICTURES,)), first, *rest)
     start = time.perf_counter()
-    pipeline: Pipeline[int, PublishedResult] = Pipeline(stages, outcomes.append, mode="every", slots=SLOTS)
+    pipeline: Pipeline[int, PublishedResult] = Pipeline(stages, outcomes.append, mode="every", slots=FEW)
     try:
         for number in range(meshes):
             pipeline.submit(number)

@@ -20,8 +20,9 @@ from inference.engines import Graph
 from inference.ledger import Ledger
 from inference.meter import Meter
 from inference.model_store import ModelFiles, load_model
+from inference.networks import NetworkFactory, compile_graphs, own_network
 from inference.pipeline import Outcome, Pipeline
-from inference.reconstruct import NetworkFactory, Reconstructor, compile_graphs, live_network, stage_times
+from inference.reconstruct import Reconstructor, stage_times
 from inference.tempeh.tracking import Tracker
 from streamer.assembler import Assembler
 from streamer.config import BusConfig, SyncConfig
@@ -220,14 +221,14 @@ class _Node:
             self._model, whole, threads=self._threads, graphs=self._graphs, network=self._make_network()
         )
         self._assembler = Assembler(whole.ids, self._sync)
-        self._pipeline = Pipeline(self._reconstructor.stages, self._deliver, mode="latest")
+        self._pipeline = self._reconstructor.pipeline(self._deliver, mode="latest")
 
     def _make_network(self) -> NetworkFactory:
         """Return what makes the network; nothing that was known of the head before holds for another calibration."""
         if self._network is not None:
             return self._network
         self._followed, self._tracker = self._tracking(), Tracker() if self._track else None
-        return partial(live_network, tracker=self._tracker)
+        return partial(own_network, tracker=self._tracker, threads=self._threads)
 
     def _tracking(self) -> Counter[str]:
         """Sets so far that were tracked, localised and lost."""

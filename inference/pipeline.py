@@ -33,6 +33,8 @@ DELIVER = "deliver"
 """Name of the last stage, and of its stream."""
 SLOTS = 4
 """Sets in flight: one per stream of the live network that has much to do. The fourth brought 5 to 10 % on two cores."""
+FEW = 3
+"""Sets in flight of a published network, each of which holds feature maps of hundreds of MB."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,56 +1,21 @@
 """Frame set to mesh, in stages that overlap with those of other sets: pictures, the network's own, a last check."""
 
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from functools import partial
 
 import numpy as np
 
-from inference.engines import Graph, Precision, open_engine
+from inference.engines import Graph, Precision
 from inference.expressions import ExpressionSolver, unpack_basis
 from inference.model_store import ModelFiles
+from inference.networks import Closing, NetworkFactory, NetworkResult, StagedNetwork, compile_graphs, own_network
 from inference.pictures import PictureMaker
-from inference.precision import decision_file, harmless, keep_decision, kept_decision, lowest, plan_folder
+from inference.pipeline import FEW, SLOTS, Mode, Outcome, Pipeline
+from inference.precision import lowest
 from inference.schedule import ITEM, PICTURES, RESULT, WHEN, Access, Stage, run_in_order
 from streamer.errors import EngineError, ModelError
-from streamer.types import F32, U8, Calibration, Camera, FrameSet, MeshFrame
-
-if TYPE_CHECKING:
-    from inference.tempeh.tracking import Tracker
-
-
-class NetworkResult(Protocol):
-    """What a network makes of one set of pictures."""
-
-    @property
-    def vertices(self) -> F32:
-        """(N, 3) metres, world."""
-
-    @property
-    def world_from_head(self) -> F32:
-        """(4, 4) rigid, metres."""
-
-
-class Network(Protocol):
-    """The core that a model's graphs are run by, for fixed cameras."""
-
-    def run(self, pictures: U8, mask: F32) -> NetworkResult:
-        """Reconstruct one head.
-
-        Args:
-            pictures: (V, H, W, 3) RGB, the k-th camera in slot k; slots without a picture are zero.
-            mask: (V,) 1 where there is a picture, else 0.
-        """
-
-
-@runtime_checkable
-class StagedNetwork(Network, Protocol):
-    """A network in stages that may overlap with those of other sets."""
-
-    def stages(self) -> tuple[Stage, ...]:
-        """Return stages that make a `NetworkResult` under `RESULT` from `PICTURES`, a pair as `run` takes it."""
-
+from streamer.types import Calibration, FrameSet, MeshFrame
 
 PREPARE = "prepare"
 """Stage that makes pictures of a frame set, and its stream."""
@@ -81,83 +46,6 @@ def stage_times(spans: Mapping[str, tuple[int, int]]) -> dict[str, int]:
     return times | {f"{NETWORK}.{name}": end - start for name, (start, end) in inner.items()}
 
 
-NetworkFactory = Callable[[ModelFiles, Mapping[str, Graph], Sequence[Camera]], Network]
-"""Makes a network of a model, its compiled graphs, and the cameras of the pictures (at most `max_views`, by slot)."""
-
-
-def live_network(
-    model: ModelFiles,
-    graphs: Mapping[str, Graph],
-    cameras: Sequence[Camera],
-    without: str = "",
-    tracker: "Tracker | None" = None,
-) -> Network:
-    """Make a network that Mien ships: TEMPEH at its live size, with the second stage if the model has one.
-
-    Args:
-        model: the model.
-        graphs: its compiled graphs.
-        cameras: of the pictures.
-        without: part of the method that is left out (`inference.tempeh.live.PARTS`), for ablations.
-        tracker: follows the head from set to set; None: every set is looked at for itself.
-
-    Raises:
-        ModelError: the graphs are for another number of views.
-    """
-    from inference.tempeh.close_ups import GRAPHS, CloseUpNetwork
-    from inference.tempeh.layout import unpack_constants
-    from inference.tempeh.live import LiveNetwork
-    from inference.tempeh.second_stage import SecondStageNetwork
-
-    slots = graphs["thumbs"].inputs["thumbs"].shape[0] if "thumbs" in graphs else 0
-    if slots != model.max_views:
-        raise ModelError(
-            f"model '{model.name}': its graphs are made for {slots} views, its model.toml says {model.max_views}; "
-            "export the model again"
-        )
-    constants = unpack_constants(model.constants, model.topology)
-    network: LiveNetwork | SecondStageNetwork
-    if "detail" in graphs:
-        network = SecondStageNetwork(
-            constants, graphs, cameras, model.max_views, model.topology, without=without, tracker=tracker
-        )
-    else:
-        network = LiveNetwork(constants, graphs, cameras, model.max_views, without=without, tracker=tracker)
-    if without == "close-ups" or not graphs.keys() >= set(GRAPHS):
-        return network
-    return CloseUpNetwork(network, graphs, cameras, model.max_views, model.topology)
-
-
-def compile_graphs(model: ModelFiles, engine: str, precision: Precision, threads: int) -> dict[str, Graph]:
-    """Compile all graphs of a model.
-
-    Args:
-        model: the model.
-        engine: name of the engine.
-        precision: for its `net` graphs; `geometry` graphs are always float32. `auto`: see `inference.precision`.
-        threads: threads of a run; 0: half of all cores, since stages of two sets overlap: that gives more meshes than
-            all cores for each stage in turn.
-
-    Raises:
-        EngineError: the engine cannot run here, or cannot compile a graph.
-        MissingExtra: its package is not installed.
-    """
-    threads = threads or max(1, len(os.sched_getaffinity(0)) // 2)
-    runtime = open_engine(engine, threads=threads, cache_dir=plan_folder(engine))
-    nets = {name for name, graph in model.graphs.items() if graph.precision == "net"}
-    wanted: dict[str, Precision] = {name: precision if name in nets else "f32" for name in model.graphs}
-    path, open_question = None, frozenset(nets & harmless(engine))
-    if precision == "auto":
-        wanted |= dict.fromkeys(nets - open_question, "f32")
-        path = decision_file(model.id, engine, runtime.version, threads)
-        for name, kept in (kept_decision(path, open_question) or {}).items():
-            wanted[name] = kept
-    graphs = {name: runtime.compile(graph.path, precision=wanted[name]) for name, graph in model.graphs.items()}
-    if path is not None and any(wanted[name] == "auto" for name in open_question):
-        keep_decision(path, {name: graphs[name].precision for name in open_question})
-    return graphs
-
-
 class Reconstructor:
     """Makes meshes from the frame sets of one calibration.
 
@@ -170,7 +58,7 @@ class Reconstructor:
         precision: of the model's `net` graphs.
         threads: threads of the engine and of decoding; 0: all cores.
         graphs: the model's graphs if they are compiled already; engine and precision then say nothing.
-        network: makes the network.
+        network: makes the network; None: the model's own.
 
     Raises:
         EngineError: the engine cannot run here.
@@ -187,7 +75,7 @@ class Reconstructor:
         threads: int = 0,
         *,
         graphs: Mapping[str, Graph] | None = None,
-        network: NetworkFactory = live_network,
+        network: NetworkFactory | None = None,
     ) -> None:
         """Compile, and place the cameras."""
         self.model = model
@@ -199,7 +87,8 @@ class Reconstructor:
             calibration, width=model.width, height=model.height, max_views=model.max_views, workers=threads
         )
         try:
-            self._network = network(model, self.graphs, self._pictures.cameras)
+            made = network or partial(own_network, threads=threads)
+            self._network = made(model, self.graphs, self._pictures.cameras)
         except BaseException:
             self._pictures.close()
             raise
@@ -233,6 +122,12 @@ class Reconstructor:
             *fed,
             Stage(CHECK, inner[-1].stream, self._check, (ITEM, VIEWS, RESULT), (RESULT,)),
         )
+
+    def pipeline(
+        self, deliver: Callable[[Outcome[FrameSet, MeshFrame]], None], *, mode: Mode
+    ) -> Pipeline[FrameSet, MeshFrame]:
+        """Return a pipeline of these stages; see `inference.pipeline.Pipeline`."""
+        return Pipeline(self.stages, deliver, mode=mode, slots=SLOTS if self.model.manifest.published is None else FEW)
 
     def _prepare(self, access: Access) -> None:
         """Decode and resize the pictures of a set."""
@@ -290,8 +185,10 @@ class Reconstructor:
         return replace(mesh, stages_ns=stage_times(slot.spans_ns()))
 
     def close(self) -> None:
-        """End the decoding threads."""
+        """End the threads of decoding and of the network."""
         self._pictures.close()
+        if isinstance(self._network, Closing):
+            self._network.close()
 
     def __enter__(self) -> "Reconstructor":
         """Return itself."""

@@ -13,8 +13,9 @@ from pathlib import Path
 
 from inference.engines import Precision
 from inference.model_store import ModelFiles
-from inference.pipeline import Outcome, Pipeline
-from inference.reconstruct import NetworkFactory, Reconstructor, live_network
+from inference.networks import NetworkFactory
+from inference.pipeline import Outcome
+from inference.reconstruct import Reconstructor
 from streamer.config import RecordConfig, SyncConfig
 from streamer.errors import CalibrationError, TakeError
 from streamer.takes import Take, TakeWriter, open_take
@@ -98,7 +99,7 @@ def reprocess_take(
     threads: int = 0,
     setting: Setting = DEFAULT,
     progress: Callable[[int, int], None] = lambda done, total: None,
-    network: NetworkFactory = live_network,
+    network: NetworkFactory | None = None,
 ) -> Reprocessed:
     """Reconstruct every frame set of a take into a new take or layer, complete or not at all.
 
@@ -111,7 +112,7 @@ def reprocess_take(
         threads: threads of the engine; 0: all cores.
         setting: another calibration or policy.
         progress: told sets done and sets in all.
-        network: makes the network.
+        network: makes the network; None: the model's own.
 
     Raises:
         TakeError: the take cannot be read, `out` exists or cannot be written, or no set of it gave a mesh.
@@ -148,7 +149,7 @@ def reconstruct_all(
     Its threads end with it: whoever may leave before its end wraps it in `contextlib.closing`.
     """
     results: queue.SimpleQueue[Outcome[FrameSet, MeshFrame]] = queue.SimpleQueue()
-    pipeline: Pipeline[FrameSet, MeshFrame] = Pipeline(reconstructor.stages, results.put, mode="every")
+    pipeline = reconstructor.pipeline(results.put, mode="every")
     drain = False
     try:
         for frame_set in sets:

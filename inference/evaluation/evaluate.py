@@ -23,8 +23,9 @@ from inference.evaluation.truths import MeshTruths, ScanTruths, TrueHead, Truths
 from inference.expressions import unpack_basis
 from inference.framing import choose_evenly
 from inference.model_store import ModelFiles
+from inference.networks import NetworkFactory, compile_graphs, live_network
 from inference.precision import lowest
-from inference.reconstruct import NetworkFactory, Reconstructor, compile_graphs, live_network
+from inference.reconstruct import Reconstructor
 from inference.reprocess import offline_sync, reconstruct_all
 from streamer.errors import ConfigError, TakeError
 from streamer.geometry import transform
@@ -82,7 +83,7 @@ def evaluate(
     options: EvaluateOptions,
     *,
     progress: Callable[[int, int], None] = lambda done, total: None,
-    network: NetworkFactory = live_network,
+    network: NetworkFactory | None = None,
 ) -> dict[str, Any]:
     """Measure a model on takes with truth.
 
@@ -91,7 +92,7 @@ def evaluate(
         model: the model.
         options: what to evaluate.
         progress: told takes done and takes in all.
-        network: makes the network.
+        network: makes the network; None: the model's own.
 
     Returns:
         `regions` (true points to the surface) and `jitter_mm` of the network; `mesh_to_scan`, the other way round;
@@ -196,13 +197,13 @@ def _gaps(model: ModelFiles) -> list[Gap]:
     return find_gaps(model.topology.template, basis.at, basis.units / np.float32(MM), model.topology.units)
 
 
-def _without(network: NetworkFactory, model: ModelFiles, part: str) -> NetworkFactory:
+def _without(network: NetworkFactory | None, model: ModelFiles, part: str) -> NetworkFactory:
     """The network with a part of the method left out.
 
     Raises:
         ConfigError: this model has no such part.
     """
-    if network is not live_network or "keys" not in model.graphs:
+    if network is not None or "keys" not in model.graphs:
         raise ConfigError(f"--ablate: model '{model.name}' is not one of Mien's own networks")
     if part == "point-to-surface" and "detail" not in model.graphs:
         raise ConfigError(
@@ -218,7 +219,7 @@ def _measure(
     model: ModelFiles,
     graphs: Mapping[str, Graph],
     options: EvaluateOptions,
-    network: NetworkFactory,
+    network: NetworkFactory | None,
     tally: Tally,
 ) -> None:
     truths: Truths

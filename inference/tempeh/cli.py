@@ -3,10 +3,16 @@
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from streamer.arguments import add_verb, at_least_one, positive
 from streamer.errors import MissingExtra
+
+if TYPE_CHECKING:
+    from inference.model_store import ModelFiles
+    from inference.tempeh.published.inputs import Outputs, RunInputs
 
 
 def add_published_verbs(
@@ -33,6 +39,12 @@ def add_published_verbs(
     run.add_argument("--inputs", type=Path, required=True, metavar="IN.npz", help="pictures and cameras of a set")
     run.add_argument("--out", type=Path, required=True, metavar="OUT.npz", help="vertices, and what led to them")
     run.add_argument("--threads", type=at_least_one, metavar="T", help="threads of the arithmetic (default: all cores)")
+    run.add_argument(
+        "--engine",
+        choices=("torch", "openvino"),
+        default="torch",
+        help="torch, the reference (default); openvino: the compiled path, ten times faster, equal to 0.6 mm at worst",
+    )
 
 
 def add_register(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]", common: argparse.ArgumentParser) -> None:
@@ -104,11 +116,8 @@ def _import(args: argparse.Namespace) -> int:
 def _run(args: argparse.Namespace) -> int:
     args.load()
     _need_torch()
-    import torch
-
     from inference.model_store import load_model
     from inference.tempeh.published.inputs import read_inputs
-    from inference.tempeh.published.run import run_published
     from inference.tempeh.published.store import published_entry
     from inference.topology_file import write_arrays
     from streamer.errors import ModelError
@@ -116,13 +125,11 @@ def _run(args: argparse.Namespace) -> int:
 
     if args.out.suffix != ".npz":
         raise ModelError(f"--out {args.out}: results are written as .npz; choose a name that ends so")
-    if args.threads:
-        torch.set_num_threads(args.threads)
     model = load_model(args.model)
     published_entry(model)
     inputs = read_inputs(args.inputs, model.topology.vertex_count)
     with progress("reconstructing", quiet=args.json) as advance:
-        outputs = run_published(model, inputs, advance)
+        outputs = _outputs(args, model, inputs, advance)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     write_arrays(args.out, outputs)
     views, vertices = outputs["visibility"].shape
@@ -130,6 +137,7 @@ def _run(args: argparse.Namespace) -> int:
         "out": str(args.out),
         "views": views,
         "vertices": vertices,
+        "engine": args.engine,
         "stages": ["refine"] if inputs.coarse is None else ["coarse", "refine"],
         "visible_share": round(float(outputs["visibility"].mean()), 4),
         "ignored": list(inputs.ignored),
@@ -137,6 +145,22 @@ def _run(args: argparse.Namespace) -> int:
     ignored = f"; not read: {', '.join(inputs.ignored)}" if inputs.ignored else ""
     print(json.dumps(result) if args.json else f"{vertices} vertices from {views} views in {args.out}{ignored}")
     return 0
+
+
+def _outputs(
+    args: argparse.Namespace, model: "ModelFiles", inputs: "RunInputs", advance: Callable[[int, int], None]
+) -> "Outputs":
+    if args.engine != "torch":
+        from inference.published_raw import run_compiled
+
+        return run_compiled(model, inputs, advance, engine=args.engine, threads=args.threads or 0)
+    import torch
+
+    from inference.tempeh.published.run import run_published
+
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    return run_published(model, inputs, advance)
 
 
 def _register(args: argparse.Namespace) -> int:

@@ -60,7 +60,7 @@ def _load(args: argparse.Namespace) -> tuple["ModelFiles", Any]:
 
 def _check(args: argparse.Namespace) -> int:
     from inference.describe import describe
-    from inference.reconstruct import compile_graphs
+    from inference.networks import compile_graphs
     from streamer.progress import progress
 
     model, settings = _load(args)

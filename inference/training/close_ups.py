@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from inference.engines import Graph
 from inference.evaluation.evaluate import find_takes
 from inference.model_store import ModelFiles
+from inference.networks import compile_graphs, live_network
 from inference.pictures import PictureMaker
-from inference.reconstruct import compile_graphs, live_network
 from inference.reprocess import offline_sync
 from inference.tempeh.close_ups import GRAPHS, MIRROR, CloseUp, close_ups_of
 from inference.tempeh.frames import MM, views_of

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from inference import cli, model_store, reconstruct
+from inference import cli, model_store, networks
 from inference.config import InferenceConfig
 from streamer.config import BusConfig, SyncConfig
 from streamer.errors import ConfigError, MissingExtra, ModelError
@@ -54,7 +54,7 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             found = getattr(sys.modules[module], function, None)
             if callable(found) and found.__module__ == module:
                 monkeypatch.setitem(found.__kwdefaults__, "network", FakeNetwork)
-    monkeypatch.setattr(reconstruct, "live_network", FakeNetwork)
+    monkeypatch.setattr(networks, "live_network", FakeNetwork)
     return tiny_model(tmp_path / "tiny").folder
 
 

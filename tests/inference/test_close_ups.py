@@ -15,7 +15,8 @@ from inference.evaluation.evaluate import EvaluateOptions, evaluate
 from inference.evaluation.figures import Openings, find_gaps
 from inference.expressions import unpack_basis
 from inference.model_store import ModelFiles, load_model
-from inference.reconstruct import Reconstructor, live_network
+from inference.networks import live_network
+from inference.reconstruct import Reconstructor
 from inference.schedule import PICTURES, RESULT, Stage
 from inference.tempeh import frames
 from inference.tempeh.close_up_net import CloseUpNet

@@ -18,14 +18,16 @@ from inference.engines import open_engine
 from inference.manifest import Provenance
 from inference.model_export import HALVES, ExportOptions, export_model
 from inference.model_store import ModelFiles, load_model, save_model
+from inference.networks import compile_graphs
 from inference.parity import Row, measured, parity, table
 from inference.pipeline import Outcome, Pipeline
-from inference.reconstruct import Reconstructor, compile_graphs
+from inference.published import published_cameras
+from inference.reconstruct import Reconstructor
 from inference.stand_in import drawn, stand_in_rig, stand_in_sets
 from inference.tempeh.export import export_graphs
 from inference.tempeh.gpu import bench
 from inference.tempeh.gpu.bench import bench_on_device
-from inference.tempeh.gpu.run import cameras_of, open_cuda_network
+from inference.tempeh.gpu.run import open_cuda_network
 from inference.tempeh.published import export
 from inference.tempeh.published import parity as published
 from inference.tempeh.published.export import cpu_graphs
@@ -173,7 +175,7 @@ def test_a_published_model_is_compared_in_every_engine(
     assert {name for name, entry in manifest["graphs"].items() if entry["precision"] == "f16"} == HALVES
     (out / "export.json").write_text(json.dumps(manifest | {"model_id": "0" * 16}))
     with pytest.raises(ModelError, match="export them again"):
-        open_cuda_network(small, out, cameras_of(stand_in_rig(4, 96, 64)))
+        open_cuda_network(small, out, published_cameras(stand_in_rig(4, 96, 64).cameras))
 
 
 def test_the_bench_of_a_gpu_gives_the_figures_it_promises(

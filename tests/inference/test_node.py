@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from inference.config import InferenceConfig
+from inference.networks import NetworkFactory
 from inference.node import run_infer
 from inference.pipeline import SLOTS
-from inference.reconstruct import NetworkFactory, Reconstructor
+from inference.reconstruct import Reconstructor
 from streamer.config import BusConfig, SyncConfig
 from streamer.errors import MienError, TransportError
 from streamer.transport import Publisher, Subscriber

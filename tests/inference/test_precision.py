@@ -7,8 +7,8 @@ import pytest
 from inference import precision, reconstruct
 from inference.engines import TensorSpec
 from inference.model_store import GraphFile
+from inference.networks import compile_graphs
 from inference.precision import decision_file, keep_decision, kept_decision, lowest
-from inference.reconstruct import compile_graphs
 from tests.inference.makers import tiny_model
 from tests.inference.tiny_graphs import conv_and_sample
 

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from inference.engines import Graph
 from inference.model_store import ModelFiles, load_model
+from inference.networks import compile_graphs, live_network
 from inference.pipeline import Outcome, Pipeline
-from inference.reconstruct import Reconstructor, compile_graphs, live_network
+from inference.reconstruct import Reconstructor
 from inference.tempeh.frames import rotation_from_vector, vector_from_rotation
 from inference.tempeh.shape import Fit
 from inference.tempeh.tracking import AGE_NS, ANCHOR_NS, LIMIT_MM, LIMIT_RAD, SURE, Guess, Tracker, continued, off_by

@@ -85,6 +85,10 @@ class PublishedParts:
     """(T, 3)."""
 
 
+RawValues = dict[str, NDArray[Any]]
+"""What `PublishedNetwork.run_raw` gives."""
+
+
 def grid_points(size: int, step_mm: float, *, quirks: bool) -> F32:
     """(size^3, 3) displacements of a volume's voxels, x slowest; as `published.volumes.grid_points`."""
     axis = (np.arange(size, dtype=np.float32) - (size // 2 if quirks else (size - 1) / 2)) * np.float32(step_mm)
@@ -164,32 +168,40 @@ class PublishedNetwork:
         result: PublishedResult = run_in_order(self.stages(), {PICTURES: (pictures, mask)}).values[RESULT]
         return result
 
-    def run_raw(self, coarse: F32, fine: F32) -> PublishedResult:
-        """Reconstruct from normalised pictures (V, 3, H, W) of both stages."""
-        values = {"coarse in": (coarse, np.arange(len(coarse))), "fine in": (fine, np.arange(len(fine)))}
-        result: PublishedResult = run_in_order(self._core(), values).values[RESULT]
-        return result
+    def run_raw(self, coarse: F32 | None, fine: F32, *, start: F32 | None = None, seen: U8 | None = None) -> RawValues:
+        """Reconstruct from normalised pictures (V, 3, H, W) of both stages, or of the refinement from given vertices.
 
-    def refine_raw(self, fine: F32, coarse_mm: F32, seen: U8 | None = None) -> F32:
-        """Refine given coarse vertices (N, 3) mm with normalised pictures (V, 3, H, W); returns (N, 3) mm."""
-        start = {"fine in": (fine, np.arange(len(fine))), "coarse": (coarse_mm, np.arange(len(fine)))}
-        stages = [stage for stage in self._core() if stage.name in ("fine features", "visibility")]
-        slot = run_in_order(stages, start)
-        values = dict(slot.values) if seen is None else {**slot.values, "seen": seen}
-        refined: F32 = run_in_order([s for s in self._core() if s.name == "refine"], values).values["refined"]
-        return refined
+        Args:
+            coarse: pictures of the coarse stage; None: it does not run.
+            fine: pictures of the refinement.
+            start: (N, 3) mm to refine in place of coarse vertices, which are computed all the same if they can be.
+            seen: (V, N) in {0, 1}; None: computed.
+
+        Returns:
+            Values of the stages by name: `coarse` (N, 3) mm and `warp` of the coarse stage, if it ran; `start` and
+            `refined` (N, 3) mm; `seen` (V, N); `normals` (N, 3).
+        """
+        views = np.arange(len(fine))
+        stages = {stage.name: stage for stage in self._core()}
+        first = [] if coarse is None else ["coarse features", "volume", "coarse net", "attend"]
+        given: dict[str, Any] = {"coarse in": (coarse, views), "fine in": (fine, views)}
+        values = dict(run_in_order([stages[name] for name in (*first, "fine features")], given).values)
+        found = {} if coarse is None else {"coarse": values["coarse"][0], "warp": values["warp"][3]}
+        if start is not None:
+            values["coarse"] = (start, views)
+        values = dict(run_in_order([stages["visibility"]], values).values)
+        if seen is not None:
+            values["seen"] = seen
+        values = dict(run_in_order([stages["refine"]], values).values)
+        kept = {name: np.asarray(values[name]) for name in ("refined", "seen", "normals")}
+        return found | kept | {"start": values["coarse"][0]}
 
     def _normalise(self, access: Access) -> None:
         """Both stages' pictures of the views that are there; a missing view is left out everywhere."""
         pictures, mask = access[PICTURES]
-        there = np.flatnonzero(mask[: len(self._cameras.K_refine)])
-        if len(there) < 2:
-            raise CalibrationError(f"{len(there)} views have a picture; the published network needs two or more")
-        fine = pictures[there]
-        size = (fine.shape[2] // 2, fine.shape[1] // 2)
-        coarse = np.stack([cv2.resize(picture, size, interpolation=cv2.INTER_AREA) for picture in fine])
-        access["coarse in"] = (_normalised(coarse), there)
-        access["fine in"] = (_normalised(fine), there)
+        coarse, fine, there = stage_pictures(pictures, mask, len(self._cameras.K_refine))
+        access["coarse in"] = (coarse, there)
+        access["fine in"] = (fine, there)
 
     def _features(self, graph: str, pictures: F32) -> F32:
         """Compact maps (V, h, w, 8), in batches of the graph's size."""
@@ -230,14 +242,14 @@ class PublishedNetwork:
         first = self._sample(access, self._grid + self._centre)
         warp = self._graphs["localise"].run({"volume": first})["warp"][0]
         linear = warp[:3, None] * warp[3:12].reshape(3, 3)
-        access["warp"] = (linear, warp[12:], access["coarse maps"][2])
+        access["warp"] = (linear, warp[12:], access["coarse maps"][2], warp)
         access["volume"] = self._sample(access, self._grid @ linear.T + warp[12:] + self._centre)
 
     def _coarse_net(self, access: Access) -> None:
         access["keys"] = self._graphs["coarse_net"].run({"volume": access["volume"]})["keys"][0]
 
     def _attend(self, access: Access) -> None:
-        linear, shift, there = access["warp"]
+        linear, shift, there, _ = access["warp"]
         mean = attend(self._queries, access["keys"], self._grid, self._pool)
         coarse = np.asarray(mean @ linear.T + shift + self._centre, np.float32)
         if self._parts.quirks:
@@ -273,11 +285,38 @@ class PublishedNetwork:
         access["refined"] = coarse + self._net.offsets(fill, len(coarse))
 
     def _place(self, access: Access) -> None:
-        refined = access["refined"]
-        vertices = np.asarray(refined / np.float32(MM), np.float32)
-        pose = np.eye(4, dtype=np.float32)
-        pose[:3, 3] = vertices.mean(0)
-        access[RESULT] = PublishedResult(vertices, pose, access["coarse"][0], refined, access["seen"])
+        access[RESULT] = placed(access["coarse"][0], access["refined"], access["seen"])
+
+
+def stage_pictures(pictures: U8, mask: F32, views: int) -> tuple[F32, F32, NDArray[np.intp]]:
+    """Normalise what both stages see.
+
+    Args:
+        pictures: (V, H, W, 3) RGB at the refinement's size.
+        mask: (V,) 1 where there is a picture.
+        views: of the rig; slots beyond are empty.
+
+    Returns:
+        (n, 3, H / 2, W / 2), (n, 3, H, W), and which views (n,) have a picture.
+
+    Raises:
+        CalibrationError: fewer than two have.
+    """
+    there = np.flatnonzero(mask[:views])
+    if len(there) < 2:
+        raise CalibrationError(f"{len(there)} views have a picture; the published network needs two or more")
+    fine = pictures[there]
+    size = (fine.shape[2] // 2, fine.shape[1] // 2)
+    coarse = np.stack([cv2.resize(picture, size, interpolation=cv2.INTER_AREA) for picture in fine])
+    return _normalised(coarse), _normalised(fine), there
+
+
+def placed(coarse_mm: F32, refined_mm: F32, seen: U8) -> PublishedResult:
+    """A result from vertices (N, 3) of both stages, mm, and what each view sees (V, N)."""
+    vertices = np.asarray(refined_mm / np.float32(MM), np.float32)
+    pose = np.eye(4, dtype=np.float32)
+    pose[:3, 3] = vertices.mean(0)
+    return PublishedResult(vertices, pose, coarse_mm, refined_mm, seen)
 
 
 def _normalised(pictures: U8) -> F32:

@@ -10,20 +10,20 @@ from inference.model_store import load_model
 from inference.tempeh.export import export_graphs
 from inference.tempeh.published.export import cpu_graphs
 from inference.tempeh.published.seeded import seeded_model
-from inference.tempeh.published.store import HEIGHT, WIDTH, load_coarse, load_refine
+from inference.tempeh.published.store import load_coarse, load_refine
 
 BATCH = 2
 """Pictures per run of a 2D net: their features stay in the cache."""
 VERSION = 1
 """Counts changes of the graphs."""
-GRAPHS = ("coarse_features", "localise", "coarse_net", "refine_features")
 
 
-def prepare(folder: str | None) -> tuple[str, str]:
+def prepare(folder: str | None, size: tuple[int, int] | None = None) -> tuple[str, str]:
     """Make what is missing; meant to run in a process of its own, which takes torch's memory with it.
 
     Args:
         folder: of a published model; None: the seeded one.
+        size: width and height of the refinement's pictures, px; None: the model's.
 
     Returns:
         Folder of the model and folder of its graphs.
@@ -32,12 +32,14 @@ def prepare(folder: str | None) -> tuple[str, str]:
         ModelError: the model cannot be read, or is no published one.
     """
     model = seeded_model() if folder is None else load_model(Path(folder))
-    graphs = cache_folder() / "graphs" / f"{model.id}-{VERSION}"
+    width, height = size or (model.width, model.height)
+    other = "" if size is None or size == (model.width, model.height) else f"-{width}x{height}"
+    graphs = cache_folder() / "graphs" / f"{model.id}-{VERSION}{other}"
     if not graphs.is_dir():
         graphs.parent.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(prefix=".graphs.", dir=graphs.parent))
         try:
-            export_graphs(cpu_graphs(load_coarse(model), load_refine(model), (HEIGHT, WIDTH), BATCH), work)
+            export_graphs(cpu_graphs(load_coarse(model), load_refine(model), (height, width), BATCH), work)
             if not graphs.is_dir():
                 os.rename(work, graphs)
         finally:

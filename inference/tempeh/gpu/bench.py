@@ -12,10 +12,11 @@ from inference.cache import cache_folder
 from inference.model_export import ExportOptions, export_model
 from inference.model_store import ModelFiles
 from inference.pipeline import SLOTS, Outcome
+from inference.published import published_cameras
 from inference.stand_in import stand_in_rig, stand_in_sets
 from inference.tempeh.compiled.network import PublishedResult
 from inference.tempeh.gpu.network import CudaPublishedNetwork
-from inference.tempeh.gpu.run import Item, cameras_of, open_cuda_network, open_pipeline
+from inference.tempeh.gpu.run import Item, open_cuda_network, open_pipeline
 from streamer.errors import ConfigError, EngineError
 
 VERSION = 1
@@ -60,7 +61,7 @@ def bench_on_device(
     (shown,) = stand_in_sets(model.topology, calibration, 1)
     pictures = np.stack([shown.members[camera.id].data for camera in calibration.cameras])
     folder = exported_for(model, kind, views)
-    network = open_cuda_network(model, folder, cameras_of(calibration), from_template=from_template)
+    network = open_cuda_network(model, folder, published_cameras(calibration.cameras), from_template=from_template)
     alone, together, figures = timed(network, (pictures, np.ones(views, np.float32)), meshes)
     failed = [outcome.error for outcome in (*alone, *together) if outcome.error is not None]
     if failed:

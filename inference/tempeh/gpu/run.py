@@ -10,57 +10,15 @@ from inference.engines.tensorrt import TensorRtEngine
 from inference.model_store import ModelFiles
 from inference.pipeline import Outcome, Pipeline
 from inference.precision import plan_folder
+from inference.published import published_parts
 from inference.schedule import ITEM, PICTURES, Access, Stage
-from inference.tempeh.compiled.network import PublishedCameras, PublishedParts, PublishedResult
-from inference.tempeh.frames import MM
+from inference.tempeh.compiled.network import PublishedCameras, PublishedResult
 from inference.tempeh.gpu.network import GRAPHS, CudaPublishedNetwork
-from inference.topology_file import read_arrays
-from streamer.errors import CalibrationError, EngineError, ModelError
-from streamer.types import F32, U8, Calibration
+from streamer.errors import EngineError, ModelError
+from streamer.types import F32, U8
 
 Item = tuple[U8, F32]
 """Pictures (V, H, W, 3) RGB and mask (V,)."""
-
-
-def published_parts(model: ModelFiles) -> PublishedParts:
-    """What a published network is made of, without torch.
-
-    Raises:
-        ModelError: the model is no published one.
-    """
-    entry = model.manifest.published
-    if entry is None:
-        raise ModelError(f"{model.folder}: '{model.name}' is not a published network")
-    arrays = {stage: read_arrays(path) for stage, path in model.weights.items()}
-    return PublishedParts(
-        entry.sizes,
-        entry.quirks,
-        arrays["coarse"],
-        arrays["refine"],
-        model.constants["template_mm"],
-        model.topology.triangles,
-    )
-
-
-def cameras_of(calibration: Calibration) -> PublishedCameras:
-    """Cameras of a rig as both stages take them; the coarse stage's pictures are halves.
-
-    Raises:
-        CalibrationError: a lens that the published network does not know: it has k1 and k2 only.
-    """
-    K = np.array([camera.K for camera in calibration.cameras], np.float32)
-    lens = np.array([camera.distortion for camera in calibration.cameras], np.float32)
-    if lens[:, 2:].any():
-        raise CalibrationError(
-            "the published network knows radial distortion (k1, k2) only; calibrate without p1, p2, k3"
-        )
-    half = K.copy()
-    half[:, :2] *= 0.5
-    half[:, :2, 2] -= 0.25  # middles of pixels are at whole numbers in both
-    pose = np.array([camera.camera_from_world[:3] for camera in calibration.cameras])
-    pose[:, :, 3] *= MM
-    two = np.ascontiguousarray(lens[:, :2])
-    return PublishedCameras(half, two, K, two, pose.astype(np.float32))
 
 
 def open_cuda_network(

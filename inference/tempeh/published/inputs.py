@@ -20,6 +20,8 @@ NORMALISED = 50.0
 SMALLEST_PX = 32
 METRES_MM = 20.0
 """Cameras all nearer than this to the origin are given in metres."""
+Outputs = dict[str, NDArray[Any]]
+"""What `mien model run` writes, by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +143,40 @@ def _check_cameras(path: Path, cameras: F32) -> None:
             f"{path}: every camera is within {METRES_MM:g} mm of the origin: camera_from_world seems to be in metres; "
             "millimetres are expected"
         )
+
+
+def sight(points: F32, stage_inputs: StageInputs, camera_from_world: F32) -> F32:
+    """(V,) share of points (P, 3) that lie in front of a camera and, without distortion, inside its picture."""
+    local = points @ camera_from_world[:, :, :3].transpose(0, 2, 1) + camera_from_world[:, None, :, 3]
+    ahead = local[..., 2] > 1.0
+    flat = local / np.where(ahead, local[..., 2], np.float32(1))[..., None]
+    pixel = (flat @ stage_inputs.K.transpose(0, 2, 1))[..., :2]
+    height, width = stage_inputs.images.shape[2:]
+    within = ((pixel > -0.5) & (pixel < np.array([width, height], np.float32) - 0.5)).all(-1)
+    return np.asarray((ahead & within).mean(1), np.float32)
+
+
+def alone(coarse_vertices: F32) -> Outputs:
+    """Outputs of a coarse stage that did not run, since its vertices (N, 3) mm were given."""
+    nothing = np.full((3, 3), np.nan, np.float32)
+    return {
+        "coarse_vertices": coarse_vertices,
+        "localiser_scale": nothing[0],
+        "localiser_rotation": nothing,
+        "localiser_translation_mm": nothing[0],
+    }
+
+
+def checked(outputs: Outputs) -> Outputs:
+    """Return outputs whose vertices are finite.
+
+    Raises:
+        ModelError: they are not.
+    """
+    for name in ("coarse_vertices", "vertices"):
+        if not np.isfinite(outputs[name]).all():
+            raise ModelError(f"{name} are not finite; the weights do not fit these inputs")
+    return outputs
 
 
 def require_sight(shares: F32, what: str) -> None:

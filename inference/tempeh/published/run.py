@@ -1,23 +1,93 @@
 """Raw inputs to raw outputs: one set through a published network, in float32. The reference of every engine."""
 
 from collections.abc import Callable
-from typing import Any
+from functools import cached_property
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from inference.model_store import ModelFiles
+from inference.tempeh.compiled.network import PublishedCameras, PublishedResult, placed, stage_pictures
 from inference.tempeh.frames import MM
-from inference.tempeh.published.inputs import RunInputs, StageInputs, require_sight
+from inference.tempeh.published.coarse import CoarseStage
+from inference.tempeh.published.inputs import Outputs, RunInputs, StageInputs, alone, checked, require_sight, sight
 from inference.tempeh.published.refine import VERTEX_CHUNK, RefineStage
 from inference.tempeh.published.store import load_coarse, load_refine
 from inference.tempeh.published.visibility import visibility
 from inference.tempeh.published.volumes import ViewTensors
-from streamer.errors import ModelError
+from streamer.errors import EngineError
 from streamer.types import F32, U8
 
-Outputs = dict[str, NDArray[Any]]
+
+class Modules:
+    """Both stages of a published network, each loaded at its first use.
+
+    Args:
+        model: see `store`.
+    """
+
+    def __init__(self, model: ModelFiles) -> None:
+        """Load nothing yet."""
+        self.model = model
+
+    @cached_property
+    def coarse(self) -> CoarseStage:
+        """The coarse stage."""
+        return load_coarse(self.model)
+
+    @cached_property
+    def refine(self) -> RefineStage:
+        """The refinement."""
+        return load_refine(self.model)
+
+    def coarse_outputs(self, given: StageInputs, camera_from_world: F32) -> Outputs:
+        """Coarse vertices and the localiser's answer."""
+        found = self.coarse(torch.from_numpy(given.images)[None], view_tensors(given, camera_from_world))
+        return {
+            "coarse_vertices": found.vertices[0].numpy(),
+            "localiser_scale": found.warp.scale[0].numpy(),
+            "localiser_rotation": found.warp.rotation[0].numpy(),
+            "localiser_translation_mm": found.warp.translation_mm[0].numpy(),
+        }
+
+    def handed_over(self, coarse: F32) -> F32:
+        """Coarse vertices as the refinement gets them."""
+        entry = self.model.manifest.published
+        if entry is not None and entry.quirks:
+            return (coarse * np.float32(1 / MM)) * np.float32(MM)  # the release hands over by a file in metres
+        return coarse
+
+    def refine_outputs(
+        self,
+        given: StageInputs,
+        camera_from_world: F32,
+        start: F32,
+        seen: U8,
+        report: Callable[[int, int], None] = lambda done, total: None,
+        chosen: NDArray[np.integer] | None = None,
+    ) -> Outputs:
+        """Refined vertices, of those chosen (all by default), and normals of all.
+
+        Args:
+            given: pictures.
+            camera_from_world: (V, 3, 4) mm.
+            start: (N, 3) mm.
+            seen: (V, N) in {0, 1}.
+            report: told chunks of vertices that are done, and how many there are.
+            chosen: (M,) indices of vertices.
+        """
+        stage, views = self.refine, view_tensors(given, camera_from_world)
+        vertices = torch.from_numpy(start)[None]
+        normals = stage.normals(vertices)
+        maps = torch.cat([stage.features(image[None]) for image in torch.from_numpy(given.images)])[None]
+        sees = torch.from_numpy(seen)[None].float()
+        parts = []
+        chunks = torch.split(torch.arange(len(start)) if chosen is None else torch.from_numpy(chosen), VERTEX_CHUNK)
+        for done, some in enumerate(chunks):
+            parts.append(stage.from_maps(maps, views, vertices, normals, sees, some)[0])
+            report(done + 1, len(chunks))
+        return {"vertices": torch.cat(parts).numpy(), "normals": normals[0].numpy()}
 
 
 def run_published(model: ModelFiles, inputs: RunInputs, report: Callable[[int, int], None]) -> Outputs:
@@ -37,71 +107,60 @@ def run_published(model: ModelFiles, inputs: RunInputs, report: Callable[[int, i
         ModelError: the weights do not fit, or what comes out is not finite.
         CalibrationError: a view sees nothing.
     """
-    chunks = -(-model.topology.vertex_count // VERTEX_CHUNK)
+    modules = Modules(model)
     with torch.inference_mode():
         if inputs.coarse is None or inputs.coarse_vertices is not None:
-            nothing = np.full((3, 3), np.nan, np.float32)
-            outputs: Outputs = {"coarse_vertices": np.asarray(inputs.coarse_vertices)}
-            outputs |= {"localiser_scale": nothing[0], "localiser_rotation": nothing}
-            outputs |= {"localiser_translation_mm": nothing[0]}
+            outputs = alone(np.asarray(inputs.coarse_vertices))
             start = outputs["coarse_vertices"]
         else:
-            outputs = _coarse(model, inputs.coarse, inputs.camera_from_world)
-            start = outputs["coarse_vertices"]
-            if model.manifest.published and model.manifest.published.quirks:
-                start = (start * np.float32(1 / MM)) * np.float32(MM)  # the release hands over by a file in metres
-        report(1, chunks + 1)
-        stage = load_refine(model)
+            box = (modules.coarse.grid + modules.coarse.centre).numpy()
+            require_sight(sight(box, inputs.coarse, inputs.camera_from_world), "the capture volume")
+            outputs = modules.coarse_outputs(inputs.coarse, inputs.camera_from_world)
+            start = modules.handed_over(outputs["coarse_vertices"])
         require_sight(sight(start, inputs.refine, inputs.camera_from_world), "the coarse vertices")
         seen = inputs.visibility
         if seen is None:
             seen = visibility(start, model.topology.triangles, inputs.refine.K, inputs.camera_from_world)
-        outputs |= {"visibility": seen} | _refine(stage, inputs, start, seen, report)
-    for name in ("coarse_vertices", "vertices"):
-        if not np.isfinite(outputs[name]).all():
-            raise ModelError(f"{name} are not finite; the weights do not fit these inputs")
-    return outputs
+        refined = modules.refine_outputs(inputs.refine, inputs.camera_from_world, start, seen, report)
+    return checked(outputs | {"visibility": seen} | refined)
 
 
-def _coarse(model: ModelFiles, stage_inputs: StageInputs, camera_from_world: F32) -> Outputs:
-    stage = load_coarse(model)
-    box = (stage.grid + stage.centre).numpy()
-    require_sight(sight(box, stage_inputs, camera_from_world), "the capture volume")
-    found = stage(torch.from_numpy(stage_inputs.images)[None], view_tensors(stage_inputs, camera_from_world))
-    return {
-        "coarse_vertices": found.vertices[0].numpy(),
-        "localiser_scale": found.warp.scale[0].numpy(),
-        "localiser_rotation": found.warp.rotation[0].numpy(),
-        "localiser_translation_mm": found.warp.translation_mm[0].numpy(),
-    }
+class TorchPublished:
+    """A published network of any size in a rig, by its modules in float32: the reference of the compiled path.
 
+    Args:
+        model: see `store`.
+        cameras: of the pictures.
 
-def _refine(stage: RefineStage, inputs: RunInputs, start: F32, seen: U8, report: Callable[[int, int], None]) -> Outputs:
-    views = view_tensors(inputs.refine, inputs.camera_from_world)
-    vertices = torch.from_numpy(start)[None]
-    normals = stage.normals(vertices)
-    maps = torch.cat([stage.features(image[None]) for image in torch.from_numpy(inputs.refine.images)])[None]
-    sees = torch.from_numpy(seen)[None].float()
-    parts = []
-    chunks = torch.split(torch.arange(len(start)), VERTEX_CHUNK)
-    for done, some in enumerate(chunks):
-        parts.append(stage.from_maps(maps, views, vertices, normals, sees, some)[0])
-        report(done + 2, len(chunks) + 1)
-    return {"vertices": torch.cat(parts).numpy(), "normals": normals[0].numpy()}
+    Raises:
+        ModelError: the weights do not fit.
+    """
+
+    def __init__(self, model: ModelFiles, cameras: PublishedCameras) -> None:
+        """Load both stages."""
+        self._modules, self._cameras = Modules(model), cameras
+        _ = self._modules.coarse, self._modules.refine
+
+    def run(self, pictures: U8, mask: F32) -> PublishedResult:
+        """Reconstruct one set from pictures (V, H, W, 3) and their mask; see `PublishedNetwork.run`."""
+        coarse, fine, there = stage_pictures(pictures, mask, len(self._cameras.K_refine))
+        c, modules = self._cameras, self._modules
+        poses = c.camera_from_world[there]
+        with torch.inference_mode():
+            small = StageInputs(coarse, c.K_coarse[there], c.distortion_coarse[there])
+            large = StageInputs(fine, c.K_refine[there], c.distortion_refine[there])
+            start = modules.handed_over(modules.coarse_outputs(small, poses)["coarse_vertices"])
+            if not np.isfinite(start).all():
+                raise EngineError("the coarse vertices are not finite; the weights do not fit these pictures")
+            seen = visibility(start, modules.model.topology.triangles, large.K, poses)
+            refined = modules.refine_outputs(large, poses, start, seen)["vertices"]
+        return placed(start, refined, seen)
+
+    def close(self) -> None:
+        """Nothing runs beside it."""
 
 
 def view_tensors(stage_inputs: StageInputs, camera_from_world: F32) -> ViewTensors:
     """Cameras of a stage as one set."""
     arrays = (stage_inputs.K, stage_inputs.distortion, camera_from_world)
     return ViewTensors(*(torch.from_numpy(array)[None] for array in arrays))
-
-
-def sight(points: F32, stage_inputs: StageInputs, camera_from_world: F32) -> F32:
-    """(V,) share of points (P, 3) that lie in front of a camera and, without distortion, inside its picture."""
-    local = points @ camera_from_world[:, :, :3].transpose(0, 2, 1) + camera_from_world[:, None, :, 3]
-    ahead = local[..., 2] > 1.0
-    flat = local / np.where(ahead, local[..., 2], np.float32(1))[..., None]
-    pixel = (flat @ stage_inputs.K.transpose(0, 2, 1))[..., :2]
-    height, width = stage_inputs.images.shape[2:]
-    within = ((pixel > -0.5) & (pixel < np.array([width, height], np.float32) - 0.5)).all(-1)
-    return np.asarray((ahead & within).mean(1), np.float32)

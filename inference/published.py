@@ -1,0 +1,243 @@
+"""The published network in a rig: its graphs, its cameras, and what runs it. Torch only where it is asked for by name.
+
+`openvino`: graphs for the large convolutions, compiled code for the rest (inference/tempeh/compiled/). `torch`: the
+modules themselves, of any size, the reference. The graphs are exported once, in a process of their own that takes
+torch's memory with it, and kept in the cache.
+"""
+
+import logging
+import multiprocessing
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+
+from inference.engines import Graph, Precision, open_engine
+from inference.model_store import ModelFiles, load_model
+from inference.precision import plan_folder
+from inference.schedule import PICTURES, Access, Stage
+from inference.tempeh.compiled.network import PublishedCameras, PublishedNetwork, PublishedParts, PublishedResult
+from inference.tempeh.frames import MM
+from inference.topology_file import read_arrays
+from streamer.errors import CalibrationError, EngineError, MissingExtra, ModelError
+from streamer.types import F32, U8, Camera
+
+log = logging.getLogger(__name__)
+
+GRAPHS = ("coarse_features", "localise", "coarse_net", "refine_features")
+"""Of `published.export.cpu_graphs`."""
+
+
+class RunsPublished(Protocol):
+    """What runs a published network for one rig."""
+
+    def run(self, pictures: U8, mask: F32) -> PublishedResult:
+        """Reconstruct one set from pictures (V, H, W, 3) and their mask (V,)."""
+
+    def close(self) -> None:
+        """End its threads."""
+
+
+def prepared(folder: str | None, size: tuple[int, int] | None = None) -> tuple[ModelFiles, Path]:
+    """Return a published model and the folder of its graphs, made in a process of their own.
+
+    Args:
+        folder: of the model; None: the seeded one.
+        size: width and height of the refinement's pictures, px; None: the model's.
+
+    Raises:
+        MissingExtra: torch is not installed, and something has to be made.
+        ModelError: the model cannot be read, or is no published one.
+    """
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context) as process:
+        try:
+            model, graphs = process.submit(_prepare, folder, size).result()
+        except ModuleNotFoundError as error:
+            raise MissingExtra(str(error.name), "train") from error
+    return load_model(Path(model)), Path(graphs)
+
+
+def _prepare(folder: str | None, size: tuple[int, int] | None) -> tuple[str, str]:
+    from inference.tempeh.compiled.prepare import prepare
+
+    return prepare(folder, size)
+
+
+def published_parts(model: ModelFiles) -> PublishedParts:
+    """What a published network is made of, without torch.
+
+    Raises:
+        ModelError: the model is no published one, or holds no weights of a stage.
+    """
+    entry = model.manifest.published
+    if entry is None:
+        raise ModelError(f"{model.folder}: '{model.name}' is not a published network")
+    if missing := [stage for stage in ("coarse", "refine") if stage not in model.weights]:
+        raise ModelError(f"{model.folder}: holds no weights of the {' and '.join(missing)} stage; import or train it")
+    arrays = {stage: read_arrays(path) for stage, path in model.weights.items()}
+    return PublishedParts(
+        entry.sizes,
+        entry.quirks,
+        arrays["coarse"],
+        arrays["refine"],
+        model.constants["template_mm"],
+        model.topology.triangles,
+    )
+
+
+def compile_published(model: ModelFiles, engine: str, precision: Precision, threads: int) -> dict[str, Graph]:
+    """Compile what an engine runs of a published network.
+
+    Args:
+        model: a published one.
+        engine: `openvino`, or `torch`, for which there is nothing to compile.
+        precision: `auto` is float32.
+        threads: threads of a run.
+
+    Raises:
+        EngineError: the engine cannot run here, or not a published network; or not in this precision.
+        MissingExtra: its package is not installed, or torch is not and graphs have to be exported.
+    """
+    if precision not in ("auto", "f32"):
+        raise EngineError(f"inference.precision = {precision!r}: published networks run in f32 here; use 'f32'")
+    runtime = open_engine(engine, threads=threads, cache_dir=plan_folder(engine))
+    if engine == "tensorrt":
+        raise EngineError(
+            "inference.engine = 'tensorrt' runs published networks in mien bench model and mien model check only; "
+            "use 'openvino'"
+        )
+    if engine == "torch":
+        return {}
+    _, folder = prepared(str(model.folder))
+    return {name: runtime.compile(folder / f"{name}.onnx", precision="f32") for name in GRAPHS}
+
+
+def published_cameras(cameras: Sequence[Camera]) -> PublishedCameras:
+    """Cameras of a rig as both stages take them; the coarse stage's pictures are halves.
+
+    Args:
+        cameras: two or more, of the refinement's pictures.
+
+    Raises:
+        CalibrationError: a lens that the published network does not know: it has k1 and k2 only.
+    """
+    K = np.array([camera.K for camera in cameras], np.float32)
+    lens = np.array([camera.distortion for camera in cameras], np.float32)
+    if lens[:, 2:].any():
+        raise CalibrationError(
+            "the published network knows radial distortion (k1, k2) only; calibrate without p1, p2, k3"
+        )
+    half = K.copy()
+    half[:, :2] *= 0.5
+    half[:, :2, 2] -= 0.25  # middles of pixels are at whole numbers in both
+    pose = np.array([camera.camera_from_world[:3] for camera in cameras])
+    pose[:, :, 3] *= MM
+    two = np.ascontiguousarray(lens[:, :2])
+    return PublishedCameras(half, two, K, two, pose.astype(np.float32))
+
+
+class Straightener:
+    """Takes out of pictures the distortion that published networks do not know, as their training does.
+
+    Args:
+        cameras: of the pictures.
+    """
+
+    def __init__(self, cameras: Sequence[Camera]) -> None:
+        """Compute where each pixel of a bent picture comes from."""
+        self._maps = {
+            slot: cv2.initUndistortRectifyMap(c.K, c.distortion, np.eye(3), c.K, (c.width, c.height), cv2.CV_32FC1)
+            for slot, c in enumerate(cameras)
+            if c.distortion[2:].any()
+        }
+        self.cameras = tuple(
+            replace(camera, distortion=np.zeros(5)) if slot in self._maps else camera
+            for slot, camera in enumerate(cameras)
+        )
+        """Those of straightened pictures."""
+
+    def __call__(self, pictures: U8, mask: F32) -> U8:
+        """Return the pictures (V, H, W, 3), straight where `mask` says that there is one."""
+        if not self._maps:
+            return pictures
+        out = pictures.copy()
+        for slot, (x, y) in self._maps.items():
+            if mask[slot]:
+                cv2.remap(pictures[slot], x, y, cv2.INTER_LINEAR, dst=out[slot])
+        return out
+
+
+class PublishedInRig:
+    """The published network for the cameras of a calibration; `close` it.
+
+    Args:
+        runs: runs the network.
+        straighten: makes its pictures of those that come.
+    """
+
+    def __init__(self, runs: RunsPublished, straighten: Straightener) -> None:
+        """Keep both."""
+        self._runs, self._straighten = runs, straighten
+
+    def run(self, pictures: U8, mask: F32) -> PublishedResult:
+        """Reconstruct one set; see `inference.reconstruct.Network`."""
+        return self._runs.run(self._straighten(pictures, mask), mask)
+
+    def close(self) -> None:
+        """End the threads."""
+        self._runs.close()
+
+
+class StagedInRig(PublishedInRig):
+    """As `PublishedInRig`, in stages that overlap with those of other sets.
+
+    Args:
+        runs: runs the network.
+        straighten: makes its pictures of those that come.
+    """
+
+    def __init__(self, runs: PublishedNetwork, straighten: Straightener) -> None:
+        """Keep both."""
+        super().__init__(runs, straighten)
+        self._staged = runs
+
+    def stages(self) -> tuple[Stage, ...]:
+        """Return the stages; see `inference.reconstruct.StagedNetwork`."""
+        first, *rest = self._staged.stages()
+        return (Stage("straighten", first.stream, self._make_straight, (PICTURES,), (PICTURES,)), first, *rest)
+
+    def _make_straight(self, access: Access) -> None:
+        pictures, mask = access[PICTURES]
+        access[PICTURES] = (self._straighten(pictures, mask), mask)
+
+
+def published_network(
+    model: ModelFiles, graphs: Mapping[str, Graph], cameras: Sequence[Camera], threads: int
+) -> PublishedInRig:
+    """Make a published network for a rig.
+
+    Args:
+        model: a published one.
+        graphs: of `compile_published`; none: torch runs the modules.
+        cameras: of the pictures, by slot.
+        threads: threads of the compiled code.
+
+    Raises:
+        CalibrationError: fewer than two cameras.
+        EngineError: the engine cannot run a network of these sizes.
+        ModelError: the weights do not fit.
+    """
+    if len(cameras) < 2:
+        raise CalibrationError(f"{len(cameras)} camera: the published network needs two views or more")
+    straighten = Straightener(cameras)
+    placed = published_cameras(straighten.cameras)
+    if graphs:
+        return StagedInRig(PublishedNetwork(published_parts(model), graphs, placed, threads), straighten)
+    from inference.tempeh.published.run import TorchPublished
+
+    return PublishedInRig(TorchPublished(model, placed), straighten)
