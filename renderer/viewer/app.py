@@ -1,6 +1,7 @@
 """The viewer process: source in, screen out, until it is told to stop."""
 
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,11 +11,12 @@ from typing import TYPE_CHECKING, Literal
 from renderer.config import ViewConfig
 from renderer.viewer.captures import Captures
 from renderer.viewer.context import headless_context, window_context
+from renderer.viewer.controls import Look
 from renderer.viewer.events import Events, steer
 from renderer.viewer.files import AnimationWriter, VideoWriter, picture_kind, write_picture
 from renderer.viewer.hud_parts import bar_rail
 from renderer.viewer.keys import KEYS
-from renderer.viewer.layers import open_layer
+from renderer.viewer.layers import Layer, open_layer
 from renderer.viewer.presenter import Presenter
 from renderer.viewer.scans import Scans
 from renderer.viewer.source import BusSource, Source, TakeSource
@@ -105,30 +107,23 @@ def run_view(view: ViewConfig, bus: BusConfig, options: ViewOptions, *, stop: Ev
     windowed = options.window == "on" or (options.window == "auto" and not outputs and has_display())
     if not outputs and not windowed and options.window != "hidden":
         raise GraphicsError("no display to open a window on; use --snapshot FILE.png, --video FILE.mp4 or --web")
-    _check(options, drawing=windowed or not options.web or bool(options.snapshot or options.video))
+    _check(options)
     with ExitStack() as stack:
         source = _open_source(bus, options, windowed)
         stack.callback(source.close)
         shell = _Shell(stack, view, source, options, windowed=windowed)
-        if options.web:
-            from renderer.viewer.web import WebView
-
-            shell.web = WebView(view)
-            stack.callback(shell.web.close)
         report = shell.run(stop)
         if (options.snapshot or options.video) and not report.meshes:
             raise source.nothing_came(report.seconds)
     return report
 
 
-def _check(options: ViewOptions, *, drawing: bool) -> None:
+def _check(options: ViewOptions) -> None:
     """Refuse what would be passed over without a word; said before waiting, not after."""
     if options.snapshot is not None:
         picture_kind(options.snapshot)
     if options.take is None and (options.scans is not None or options.at_s):
         raise ConfigError("--scans and --at belong to a take; name it with --take")
-    if not drawing and (options.against or options.scans or options.keys):
-        raise ConfigError("the browser view has no layers and no keys; add --snapshot or --video, or leave them out")
     known = {name for key in KEYS for name in key.names}
     unknown = [key for key in options.keys if key not in known]
     if unknown:
@@ -153,7 +148,6 @@ class _Shell:
         self._state = ViewState(source.name, live=source.live)
         self._window: Window | None = None
         self._presenter: Presenter | None = None
-        self.web: WebView | None = None
         self._video: VideoWriter | AnimationWriter | None = None
         self._video_from_s: float | None = None
         self._last_good: U8 | None = None
@@ -163,6 +157,7 @@ class _Shell:
         drawing = windowed or bool(options.snapshot or options.video) or options.window == "hidden"
         # A take is filmed picture by picture, in its own time; everything else by the clock.
         self._film = bool(options.video) and not source.live and not windowed and not options.web
+        self._layer, self._scans = self._open_company(stack)
         if windowed:
             self._window = Window(view.width, view.height, "Mien")
             stack.callback(self._window.close)
@@ -171,26 +166,43 @@ class _Shell:
         if options.video is not None:
             self._video = _writer(options.video, view)
             stack.enter_context(self._video)
+        self._web = self._serve(stack) if options.web else None
+
+    def _serve(self, stack: ExitStack) -> "WebView":
+        from renderer.viewer.web import WebView
+
+        look = _pressed(Look(), self._options.keys) if self._options.keys else None
+        web = WebView(self._view, look, self._layer, self._scans, self._source.timeline)
+        stack.callback(web.close)
+        return web
+
+    def _open_company(self, stack: ExitStack) -> tuple[Layer | None, Scans | None]:
+        """Open what was asked for to stand beside the meshes."""
+        layer = scans = None
+        if self._options.against:
+            layer = open_layer(self._options.against, self._options.take)
+            stack.callback(layer.close)
+        if self._options.scans is not None and self._options.take is not None:
+            scans = Scans(self._options.scans, self._options.take, self._options.scan_unit)
+        return layer, scans
 
     def _present(self, stack: ExitStack) -> Presenter:
         context = window_context() if self._window else headless_context()
         stack.callback(context.release)
-        layer = None
-        if self._options.against:
-            layer = open_layer(self._options.against, self._options.take)
-            stack.callback(layer.close)
-        scans = None
-        if self._options.scans is not None and self._options.take is not None:
-            scans = Scans(self._options.scans, self._options.take, self._options.scan_unit)
         size, screen = (self._view.width, self._view.height), None
         if self._window is not None:
             size, screen = self._window.size, context.detect_framebuffer()
         presenter = Presenter(
-            context, self._view, size, window=screen, keys=self._window is not None, layer=layer, scans=scans
+            context,
+            self._view,
+            size,
+            window=screen,
+            keys=self._window is not None,
+            layer=self._layer,
+            scans=self._scans,
         )
         stack.callback(presenter.release)
-        for key in self._options.keys:
-            presenter.look = presenter.look.press(key)
+        presenter.look = _pressed(presenter.look, self._options.keys)
         return presenter
 
     def run(self, stop: Event) -> ViewReport:
@@ -252,7 +264,7 @@ class _Shell:
             if presenter.refresh(self._state, time.time_ns(), now_s, bar=self._bar()):
                 self._show(presenter, now_s)
                 drew = True
-        if self.web is not None and self.web.update(self._state, time.time_ns(), now_s) and presenter is None:
+        if self._web is not None and self._web.update(self._state, time.time_ns(), now_s) and presenter is None:
             self._count()
         return drew
 
@@ -310,6 +322,12 @@ class _Shell:
             mesh_to_screen_p95_ms=None if screen is None else round(screen.p95, 2),
             refused=dict(figures.refused),
         )
+
+
+def _pressed(look: Look, keys: Sequence[str]) -> Look:
+    for key in keys:
+        look = look.press(key)
+    return look
 
 
 def _writer(path: Path, view: ViewConfig) -> VideoWriter | AnimationWriter:

@@ -64,6 +64,10 @@ class Figures:
     """(process, state); state `silent` when the heartbeat stopped."""
     message: str = ""
     """One line for the operator."""
+    take: str = ""
+    """Name of the take that is being recorded; empty: none is."""
+    recorded_s: float = 0.0
+    """For how long it has been, s."""
 
 
 class Window:

@@ -44,6 +44,8 @@ class HudText:
     """Name of each process and how it is."""
     message: str
     """Line for the operator, empty if all is well."""
+    recording: str = ""
+    """That and for how long a take is being recorded, empty if none is."""
 
 
 def milliseconds(value: float) -> str:
@@ -51,6 +53,13 @@ def milliseconds(value: float) -> str:
     if abs(value) >= 10_000:
         return f"{value / 1000:.1f} s"
     return f"{value:.1f} ms" if abs(value) < 9.95 else f"{value:.0f} ms"
+
+
+def clock(seconds: float) -> str:
+    """Format a duration as a stop watch does: 1:23, from an hour on 1:02:03."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def count(value: int) -> str:
@@ -104,7 +113,7 @@ def hud_text(figures: Figures) -> HudText:
         rows.append(Row("Refused", count(refused), "bad"))
     identity = "no mesh yet" if figures.frame_id is None else f"frame {figures.frame_id}"
     return HudText(
-        source="live bus" if figures.source == "bus" else figures.source,
+        source=figures.take or ("live bus" if figures.source == "bus" else figures.source),
         badge=_badge(figures),
         identity=f"{identity}   {figures.timecode}".rstrip(),
         headline=Row("Exposure → mesh", _median(latency)),
@@ -113,4 +122,5 @@ def hud_text(figures: Figures) -> HudText:
         unused=" · ".join(f"{reason} {count(-number)}" for number, reason in reasons),
         processes=tuple((name, _STATE_TONES.get(state, "bad")) for name, state in figures.processes),
         message=figures.message,
+        recording=f"REC {clock(figures.recorded_s)}" if figures.take else "",
     )

@@ -37,6 +37,8 @@ class HudPainter:
         """Start with an empty canvas."""
         self.layout = layout
         self.canvas = Canvas(layout.width, layout.height)
+        self.legend: Rect | None = None
+        """Where the legend of a heat map stands; it stays where the figures are hidden."""
         self._keys = keys
 
     def _px(self, size: float) -> int:
@@ -68,8 +70,10 @@ class HudPainter:
         self.canvas.pixels[...] = 0
         drawn = [self._title(text)]
         drawn += [self._label(tile, *label) for tile, label in zip(self.layout.tiles, labels, strict=True)]
+        self.legend = None
         if legend is not None:
-            drawn.append(draw_legend(self.canvas, self.layout.main, *legend, self.layout.scale))
+            self.legend = draw_legend(self.canvas, self.layout.main, *legend, self.layout.scale)
+            drawn.append(self.legend)
         drawn += self.paint_bar(bar)
         if self.layout.stats is not None:
             self._stats(self.layout.stats, text, trace_ms)
@@ -96,6 +100,9 @@ class HudPainter:
         y += px(26)
         ink.dot(x + px(5), y - px(5), px(5), TONES[tone])
         end = ink.text(words, x + px(18), y, px(13), TONES[tone], weight=600)
+        if text.recording:
+            ink.dot(end + px(19), y - px(5), px(5), TONES["bad"])
+            end = ink.text(text.recording, end + px(32), y, px(13), TONES["bad"], weight=600)
         ink.text(shortened(text.identity, px(13), main.x + main.width - end - px(20)), end + px(14), y, px(13), _DIM)
         return Rect(main.x, main.y, main.width, px(82))
 

@@ -1,33 +1,26 @@
 """The mesh drawn over pictures: one at a time, or a whole take as a mosaic video."""
 
-import queue
-import threading
-from collections.abc import Callable
-from concurrent.futures import Future
 from functools import cache
 from pathlib import Path
-from typing import TypeVar
 
 import cv2
 import moderngl
 import numpy as np
 
 from renderer.viewer.canvas import Canvas, text_width
-from renderer.viewer.context import headless_context
 from renderer.viewer.controls import Overlay
 from renderer.viewer.files import VideoWriter
+from renderer.viewer.gl_thread import GlThread
 from renderer.viewer.layout import Rect, mosaic
 from renderer.viewer.lens import lens_of
 from renderer.viewer.lens_pass import TINT, LensPass
 from renderer.viewer.pictures import fitted
 from renderer.viewer.sheets import Sheets
 from renderer.viewer.surface import Shape, Surface
-from streamer.errors import GraphicsError, ModelError, TakeError
+from streamer.errors import ModelError, TakeError
 from streamer.geometry import scaled
 from streamer.takes import Take
 from streamer.types import F32, U8, Camera, FrameSet, MeshFrame, Topology
-
-Result = TypeVar("Result")
 
 _MOSAIC_WIDTH = 1920
 
@@ -35,44 +28,14 @@ _MOSAIC_WIDTH = 1920
 class OverlayRenderer:
     """Draws meshes over pictures off screen; may be called from any thread. Close it when done.
 
-    OpenGL works on the context that is current in a thread, and others may have one in the caller's. Ours lives in a
-    thread of its own.
-
     Raises:
         GraphicsError: there is no OpenGL here.
     """
 
     def __init__(self) -> None:
         """Open a context."""
-        self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        # A daemon: the renderer behind `draw_overlay` is never closed and must not keep the process alive.
-        self._thread = threading.Thread(target=self._run, name="overlay", daemon=True)
-        self._thread.start()
-        try:
-            self._painter = self._call(_Painter)
-        except GraphicsError:
-            self._end()
-            raise
-
-    def _run(self) -> None:
-        while (work := self._work.get()) is not None:
-            work()
-
-    def _call(self, work: Callable[[], Result]) -> Result:
-        done: Future[Result] = Future()
-
-        def run() -> None:
-            try:
-                done.set_result(work())
-            except BaseException as error:  # noqa: BLE001 handed to the caller's thread, which raises it
-                done.set_exception(error)
-
-        self._work.put(run)
-        return done.result()
-
-    def _end(self) -> None:
-        self._work.put(None)
-        self._thread.join()
+        self._thread = GlThread("overlay")
+        self._painter = self._thread.call(lambda: _Painter(self._thread.context))
 
     def draw(
         self,
@@ -86,19 +49,18 @@ class OverlayRenderer:
         tint: tuple[float, float, float] = TINT,
     ) -> U8:
         """Draw one mesh over one picture; arguments, result and errors as of `draw_overlay`."""
-        return self._call(lambda: self._painter.draw(rgb, camera, vertices, topology, mode, opacity, tint))
+        return self._thread.call(lambda: self._painter.draw(rgb, camera, vertices, topology, mode, opacity, tint))
 
     def close(self) -> None:
         """Free the GPU's memory and end the thread."""
-        self._call(self._painter.close)
-        self._end()
+        self._thread.close()
 
 
 class _Painter:
     """The part of `OverlayRenderer` that runs in its thread."""
 
-    def __init__(self) -> None:
-        self._context = headless_context()
+    def __init__(self, context: moderngl.Context) -> None:
+        self._context = context
         self._pass = LensPass(self._context)
         self._sheets = Sheets(self._context)
         self._surface: Surface | None = None
@@ -154,9 +116,6 @@ class _Painter:
             self._surface.load(vertices)
             self._loaded = vertices
         return self._surface
-
-    def close(self) -> None:
-        self._context.release()
 
 
 @cache

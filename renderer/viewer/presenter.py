@@ -217,7 +217,7 @@ class Presenter:
         self.scene.set_figures(self._painter.canvas.pixels, rects if self.look.figures else self._without_words(rects))
 
     def _without_words(self, rects: Sequence[Rect]) -> list[Rect]:
-        return [rect for rect in rects if rect == self.layout.bar]
+        return [rect for rect in rects if rect in (self.layout.bar, self._painter.legend)]
 
     def _note(self, camera_id: str) -> str:
         kept = self._pictures.get(camera_id)

@@ -3,6 +3,7 @@
 from collections import Counter, OrderedDict, deque
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -24,6 +25,7 @@ class Rewind:
     """A take was wound back: heartbeats of later moments do not count any more."""
 
 
+Number = TypeVar("Number", int, float)
 Message = Frame | Calibration | Topology | MeshFrame | Health | Truth | Rewind
 
 STALE_NS = 1_000_000_000
@@ -33,6 +35,7 @@ _TOPOLOGIES = 8
 _SETS = 96
 _TRUTHS = 48
 _EARLIER = 10
+_TAKE = "take_begun_s."
 _LOSSES = ("dropped-by-camera.", "dropped-in-queue.")
 
 
@@ -177,6 +180,7 @@ class ViewState:
         mesh = self.mesh
         moment_ns = now_ns if self.live or mesh is None else mesh.exposure_time_ns
         counters = {name: health.counters for name, (_, health) in self._health.items()}
+        take, begun_s = self._recording(now_ns)
         return Figures(
             source=self.source,
             connection=self.connection(now_ns),
@@ -197,7 +201,17 @@ class ViewState:
             refused=dict(self.refused),
             processes=tuple(self._processes(now_ns)),
             message=self._message(now_ns),
+            take=take,
+            recorded_s=max(now_ns / 1e9 - begun_s, 0.0) if take else 0.0,
         )
+
+    def _recording(self, now_ns: int) -> tuple[str, float]:
+        """Name of the take that the recorder writes and when it began, CLOCK_REALTIME s; "" where it writes none."""
+        seen_ns, health = self._health.get("record", (0, None))
+        if health is None or not self.live or now_ns - seen_ns > _HEARTBEAT_NS:
+            return "", 0.0
+        named = _with_prefix(health.gauges, _TAKE)
+        return next(iter(named.items()), ("", 0.0))
 
     def connection(self, now_ns: int) -> Connection:
         """Say whether meshes come."""
@@ -243,5 +257,5 @@ class ViewState:
         return self.notice
 
 
-def _with_prefix(counters: Mapping[str, int], prefix: str) -> dict[str, int]:
+def _with_prefix(counters: Mapping[str, Number], prefix: str) -> dict[str, Number]:
     return {name.removeprefix(prefix): value for name, value in counters.items() if name.startswith(prefix)}

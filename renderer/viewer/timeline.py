@@ -92,6 +92,14 @@ class Timeline:
         """Go to a time, s from the first moment."""
         self._position_s = float(np.clip(at_s, 0.0, self._at_s[-1]))
 
+    def set_loop(self, begin: float, end: float) -> None:
+        """Play a part again and again, from one place to another, 0..1 of the take."""
+        length = float(self._at_s[-1])
+        rows = np.searchsorted(self._at_s, [begin * length - 1e-9, end * length + 1e-9], "left")
+        first = min(int(rows[0]), len(self._at_s) - 1)
+        self._loop = (first, max(int(rows[1]) - 1, first))
+        self.looping = True
+
     def step(self, rows: int) -> None:
         """Go some moments on or back, and stand still."""
         self.playing = False

@@ -244,6 +244,8 @@ class Session:
             "queue_mb": current.intake.waiting_bytes / 1e6 if current else 0.0,
             "disk_free_gb": free_bytes(current.plan.path if current else Path(self._record.directory)) / 1e9,
         }
+        if current:
+            gauges[f"take_begun_s.{current.plan.path.name}"] = self._begun_ns / 1e9  # CLOCK_REALTIME
         recorded = self._recorded + (current.messages if current else 0)
         state = "degraded" if lost or refused or self.alarm else "running"
         waiting = "" if self._cameras else "waiting for the calibration message of a camera node"

@@ -224,7 +224,6 @@ def test_a_finished_take_shows_the_health_of_its_moment_not_the_first(tmp_path: 
     [
         (ViewOptions(snapshot=Path("a.jpg")), r"\.png or \.webp"),
         (ViewOptions(snapshot=Path("a.png"), at_s=1.0), "--take"),
-        (ViewOptions(web=True, keys=("m",)), "browser view has no layers"),
         (ViewOptions(snapshot=Path("a.png"), keys=("m", "q")), "no key 'q'"),
     ],
 )

@@ -69,6 +69,21 @@ def test_lookups_agree_in_values_and_gradients(channels: int) -> None:
         assert torch.allclose(ours, reference, rtol=1e-5, atol=1e-5 * float(reference.abs().max()))
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_lookup_leaves_torch_its_threads_and_does_not_depend_on_them(threads: int) -> None:
+    """Numba's threads and torch's are one pool: starting it set torch to all cores, and steps took ten times as long."""
+    before, reference = torch.get_num_threads(), graph(TorchLookup(), 2)
+    try:
+        torch.set_num_threads(threads)
+        found = graph(NumbaLookup(), 2)
+        assert torch.get_num_threads() == threads
+        torch.set_num_threads(3 - threads)
+        assert all(torch.equal(a, b) for a, b in zip(found, graph(NumbaLookup(), 2), strict=True))
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.allclose(a, b, rtol=1e-4, atol=1e-4) for a, b in zip(found, reference, strict=True))
+
+
 @pytest.mark.parametrize("opened", [1.0, 1.4, 2.6, 4.0])
 @pytest.mark.parametrize("lookup", LOOKUPS, ids=lambda lookup: lookup.name)
 def test_blending_once_is_blending_every_sample(lookup: Lookup, opened: float) -> None:

@@ -157,3 +157,15 @@ def test_milliseconds(number: float, text: str) -> None:
 def test_counts_and_scales() -> None:
     assert count(1234567) == "1 234 567"
     assert [nice_ceiling(v) for v in (0, 10, 11, 84, 100, 101, 480)] == [10, 10, 20, 100, 100, 200, 500]
+
+
+def test_the_take_that_is_recorded_is_named_while_the_recorder_says_so() -> None:
+    state = ViewState("bus")
+    assert hud_text(state.figures(T0)).source == "live bus" and hud_text(state.figures(T0)).recording == ""
+    gauges = {"recording": 1.0, "take_begun_s.s12_T004": T0 / S - 83.0}
+    state.apply(Health("record", T0, "running", {}, gauges), T0)
+    text = hud_text(state.figures(T0))
+    assert (text.source, text.recording) == ("s12_T004", "REC 1:23")
+    assert hud_text(state.figures(T0 + 5 * S)).recording == "", "a recorder that is silent records nothing"
+    state.apply(Health("record", T0, "running", {}, {"recording": 0.0}), T0)
+    assert hud_text(state.figures(T0)).source == "live bus"

@@ -176,8 +176,12 @@ def test_a_disk_that_breaks_ends_the_take_and_nothing_else(tmp_path: Path, monke
     full[0] = False  # somebody made room: the next take is as any other
     play(recorder, clock, range(200, 210))
     assert recorder.command("start", {})["alarm"] == ""
+    assert [name for name in recorder.vitals().gauges if name.startswith("take_begun_s.")] == [
+        f"take_begun_s.{Path(recorder.command('status', {})['take']).name}"
+    ]
     play(recorder, clock, range(210, 220))
     recorder.close()
+    assert not any(name.startswith("take_begun_s.") for name in recorder.vitals().gauges)
     assert recorder.vitals().state == "running"
     assert verify_take(recorder.closed[1]).ok
 
