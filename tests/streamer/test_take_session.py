@@ -381,7 +381,7 @@ def test_commands_are_taken_on_loopback_or_with_keys_only() -> None:
         port = int(server.endpoint.rsplit(":", 1)[1])
         with pytest.raises(TransportError, match="is in use"):
             ControlServer(f"tcp://127.0.0.1:{port}", lambda name, arguments: {})
-    with pytest.raises(TransportError, match=r"no answer .* does mien record --armed run there"):
+    with pytest.raises(TransportError, match=r"no answer .* does mien live, or mien record --armed, run there"):
         ask(f"tcp://127.0.0.1:{port}", "status", {}, timeout_s=0.05)
 
 
