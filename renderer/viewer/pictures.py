@@ -74,6 +74,11 @@ class Pictures:
         self._asked[camera_id] = frame, size
         self._waiting[camera_id] = frame, self._pool.submit(fitted, frame, *size)
 
+    @property
+    def waiting(self) -> bool:
+        """Whether any were asked for that have not been collected."""
+        return bool(self._waiting)
+
     def collect(self) -> tuple[int, int]:
         """Wait for what was asked for: a picture belongs to the mesh that is drawn with it.
 

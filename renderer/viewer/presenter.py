@@ -23,6 +23,8 @@ from renderer.viewer.timeline import Bar
 from streamer.types import U8, Camera, MeshFrame
 
 _FIGURES_S = 0.25
+_PATIENCE_S = 0.15
+"""How long figures wait for a mesh that they are drawn with."""
 _SMALL_PX = 160
 """Width of pictures that stand in space."""
 
@@ -129,24 +131,30 @@ class Presenter:
             self._ask(state)
         fresh_mesh = not held and self._load_mesh(state)
         self.company.update(state, self._mesh, self.look, self._rig)
-        fresh_pictures, damaged = self._pictures.collect()
-        for _ in range(damaged):
-            state.refuse("picture")
         anew = whole or before is None
-        fresh_tiles = anew or fresh_mesh or bool(fresh_pictures) or _laid(before) != _laid(self.look)
-        fresh_figures = anew or now_s >= self._figures_due_s or _words(before) != _words(self.look)
+        fresh_tiles = anew or fresh_mesh or self._pictures.waiting or _laid(before) != _laid(self.look)
+        # Figures come with the next mesh where meshes come: a screen of their own would keep it waiting.
+        due = now_s >= self._figures_due_s + (0.0 if fresh_mesh or not state.live else _PATIENCE_S)
+        fresh_figures = anew or due or _words(before) != _words(self.look)
         if not (fresh_tiles or fresh_figures or self.look != before or bar != self._bar):
             return False
+        if self.look.view == "free" and self.look.frusta == "pictures":
+            self._collect(state)
         if self.look.view == "free":
             self.scene.set_company(self.company.through, self._rig, self._small_pictures())
-        self._paint(state, now_ns, now_s, bar, anew=fresh_figures)
         self.scene.draw_head(self.look)
+        self._collect(state)  # pictures are decoded while the head is drawn
+        self._paint(state, now_ns, now_s, bar, anew=fresh_figures)
         if fresh_tiles or fresh_figures:
             self.scene.draw_tiles(self.look, [self._tile(camera) for camera in self._cameras], figures=fresh_figures)
         self.scene.compose(self.look)
         self.scene.show()
         self._drawn_look, self._bar = self.look, bar
         return True
+
+    def _collect(self, state: ViewState) -> None:
+        for _ in range(self._pictures.collect()[1]):
+            state.refuse("picture")
 
     def _ask(self, state: ViewState) -> None:
         """Let the pictures that are shown be decoded."""
