@@ -82,7 +82,7 @@ class Studio:
         shown = vertices
         if person.look.hair_m.any():
             shown = vertices + person.look.hair_m[:, None] * vertex_normals(vertices, head.triangles)
-        torso = _torso_pose(moment.world_from_head)
+        torso = torso_pose(moment.world_from_head)
         rgba = self._painter.paint(shown, torso, stage_set.calibration.cameras)
         self.mattes = rgba[..., 3]
         pictures = [
@@ -107,7 +107,7 @@ class Studio:
         self._painter.close()
 
 
-def _torso_pose(world_from_head: F64) -> F64:
+def torso_pose(world_from_head: F64) -> F64:
     """The shoulders follow the head's place, but only a third of its turn."""
     forward = world_from_head[:3, 2]
     neck = transform(world_from_head, np.array([0.0, -0.09, -0.03]))
