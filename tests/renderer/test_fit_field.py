@@ -71,7 +71,7 @@ def test_lookups_agree_in_values_and_gradients(channels: int) -> None:
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_a_lookup_leaves_torch_its_threads_and_does_not_depend_on_them(threads: int) -> None:
-    """Numba's threads and torch's are one pool: starting it set torch to all cores, and steps took ten times as long."""
+    """They share a pool: starting numba's set torch to all cores, and steps took ten times as long."""
     before, reference = torch.get_num_threads(), graph(TorchLookup(), 2)
     try:
         torch.set_num_threads(threads)

@@ -1,6 +1,8 @@
 """The fast lookup on a CPU: two compiled loops, parallel over levels, so that no two threads write one row.
 
-Results do not depend on the number of threads, which is what lets a fit resume bit for bit.
+Results do not depend on the number of threads, which is what lets a fit resume bit for bit. One thread has loops of its
+own without numba's threads: starting those sets the number of torch's threads to that of all cores (both ask OpenMP),
+and two threads that wait for each other on a busy machine by spinning cost ten times the work.
 """
 
 from typing import Any
@@ -24,7 +26,6 @@ def _row(x: int, y: int, z: int, resolution: int, dense: bool, mask: int) -> int
     return (x ^ (y * 2654435761) ^ (z * 805459861)) & mask
 
 
-@numba.njit(parallel=True, **_JIT)
 def _forward(
     table: F32, points: F32, resolutions: I32, offsets: I32, dense: Any, mask: int, out: F32
 ) -> None:  # pragma: no cover - compiled
@@ -49,7 +50,6 @@ def _forward(
                     out[n, level, c] += weight * table[row, c]
 
 
-@numba.njit(parallel=True, **_JIT)
 def _backward(
     table: F32,
     points: F32,
@@ -92,9 +92,20 @@ def _backward(
             to_points[level, n, 2] = gz * scale
 
 
-def _follow_torch() -> None:
-    """Use as many threads as torch does: two pools that wait for each other by spinning cost 16 times the work."""
-    numba.set_num_threads(max(1, min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS)))
+_ONE: dict[str, Any] = {loop.__name__: numba.njit(**_JIT)(loop) for loop in (_forward, _backward)}
+_MANY: dict[str, Any] = {loop.__name__: numba.njit(parallel=True, **_JIT)(loop) for loop in (_forward, _backward)}
+
+
+def _run(loop: str, *arguments: Any) -> None:
+    """Run a loop with as many threads as torch has, and leave torch as many as it had."""
+    threads = torch.get_num_threads()
+    if threads == 1:
+        _ONE[loop](*arguments)
+        return
+    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+    _MANY[loop](*arguments)
+    if torch.get_num_threads() != threads:
+        torch.set_num_threads(threads)
 
 
 class _Read(torch.autograd.Function):
@@ -107,8 +118,7 @@ class _Read(torch.autograd.Function):
         ctx.shape = shape  # type: ignore[attr-defined]
         out = torch.empty(len(points), shape.levels, table.shape[1])
         where = (shape.resolutions, shape.offsets, shape.dense, (1 << shape.log2_rows) - 1)
-        _follow_torch()
-        _forward(table.detach().numpy(), points.detach().numpy(), *where, out.numpy())
+        _run("_forward", table.detach().numpy(), points.detach().numpy(), *where, out.numpy())
         return out
 
     @staticmethod
@@ -119,9 +129,8 @@ class _Read(torch.autograd.Function):
         to_table = torch.zeros_like(table)
         to_points = torch.empty(shape.levels, len(points), 3)
         where = (shape.resolutions, shape.offsets, shape.dense, (1 << shape.log2_rows) - 1)
-        _follow_torch()
         arrays = (grads[0].contiguous().numpy(), to_table.numpy(), to_points.numpy())
-        _backward(table.detach().numpy(), points.detach().numpy(), *where, *arrays)
+        _run("_backward", table.detach().numpy(), points.detach().numpy(), *where, *arrays)
         if not ctx.needs_input_grad[1]:
             return to_table, None, None
         held = (points >= 0) & (points <= 1)
