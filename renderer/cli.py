@@ -43,7 +43,7 @@ def add_verbs(
     view.add_argument(
         "--against", default="", metavar="WHAT", help="second layer: 'truth' or a layer of the take, or another take"
     )
-    view.add_argument("--scans", type=Path, metavar="DIR", help="raw scans of the take, <frame id>.obj, for distances")
+    view.add_argument("--scans", type=Path, metavar="DIR", help="raw scans of the take, <frame id>.obj, .ply or .npy")
     view.add_argument("--scan-unit", choices=("m", "cm", "mm"), default="m", help="unit of the scans (default: m)")
     view.add_argument("--press", nargs="+", default=(), metavar="KEY", help="keys to begin with, e.g. --press m 2")
     view.add_argument("--size", type=SIZE, metavar="WxH", help="size of the picture, e.g. 1920x1080 (default: [view])")

@@ -9,7 +9,7 @@ from renderer.viewer.layers import Layer
 from renderer.viewer.lens import same_rig
 from renderer.viewer.materials import Material
 from renderer.viewer.orbit import OrbitCamera
-from renderer.viewer.scans import Scans
+from renderer.viewer.scans import Scan, Scans
 from renderer.viewer.scene import Scene
 from renderer.viewer.state import ViewState
 from renderer.viewer.surface import Surface
@@ -46,6 +46,8 @@ class Company:
         self._pair: tuple[MeshFrame | None, tuple[MeshFrame, Topology] | None] = (None, None)
         self.through: tuple[Through, ...] = ()
         """Heads seen through, as `update` found them."""
+        self.scan: Scan | None = None
+        """Raw scan of the head's frame set, where it is shown and there is one."""
         self.known = False
         """Whether the heat map that is shown has numbers."""
 
@@ -64,7 +66,7 @@ class Company:
 
     def update(self, state: ViewState, head: MeshFrame | None, look: Look, rig: tuple[Camera, ...]) -> None:
         """Load what the look asks for; nothing is done again for the same mesh and look."""
-        asked = (look.material, look.onion, look.ghost, look.swapped)
+        asked = (look.material, look.onion, look.ghost, look.swapped, look.scan)
         unchanged = head is self._head and asked == self._asked and same_rig(rig, self._rig)
         if unchanged or head is None:
             return
@@ -82,6 +84,7 @@ class Company:
             if mesh is not None and topology is not None:
                 found.append(Through(self._load("ghost", mesh, topology), GHOST, 0.80))
         self.through = tuple(found)
+        self.scan = None if self._scans is None or look.scan == "none" else self._scans.of(head.frame_id)
         self._heat(state, head, look.material)
 
     def _scene_topology(self) -> Topology:

@@ -10,10 +10,12 @@ from renderer.viewer.orbit import OrbitCamera
 Overlay = Literal["solid", "wire", "silhouette", "difference", "off"]
 View = Literal["free", "camera", "wall"]
 Frusta = Literal["pictures", "outlines", "none"]
+ScanShown = Literal["none", "beside", "alone"]
 Choice = TypeVar("Choice", bound=str)
 
 OVERLAYS: tuple[Overlay, ...] = ("solid", "wire", "silhouette", "difference", "off")
 VIEWS: tuple[View, ...] = ("free", "camera", "wall")
+SCANS: tuple[ScanShown, ...] = ("none", "beside", "alone")
 FRUSTA: tuple[Frusta, ...] = ("none", "outlines", "pictures")
 
 
@@ -39,6 +41,8 @@ class Look:
     """Whether eyes are painted where the topology has closed sockets."""
     frusta: Frusta = "none"
     """Cameras in the free view."""
+    scan: ScanShown = "none"
+    """Whether the raw scan is drawn, with the head or without it."""
     onion: bool = False
     """Whether the last meshes are seen through."""
     ghost: bool = True
@@ -69,6 +73,8 @@ class Look:
                 return replace(self, material=_after(MATERIALS, self.material, 1 if key == "m" else -1))
             case "o":
                 return replace(self, overlay=_after(OVERLAYS, self.overlay))
+            case "s":
+                return replace(self, scan=_after(SCANS, self.scan))
             case "f":
                 return replace(self, frusta=_after(FRUSTA, self.frusta))
             case "[" | "]":

@@ -5,10 +5,12 @@ from dataclasses import dataclass, field
 
 import moderngl
 
+from renderer.viewer.cloud import Cloud
 from renderer.viewer.controls import Look
 from renderer.viewer.frusta import Frusta
 from renderer.viewer.head_pass import HeadPass
 from renderer.viewer.layout import Layout
+from renderer.viewer.scans import Scan
 from renderer.viewer.sheets import Quad, lower_left
 from renderer.viewer.surface import Surface
 from streamer.types import F64, Camera
@@ -39,6 +41,8 @@ class Cast:
     """Heads seen through, drawn after it."""
     cameras: Sequence[Camera] = ()
     """Cameras of the rig."""
+    scan: Scan | None = None
+    """Raw scan, drawn where the look says so."""
     pictures: Mapping[str, moderngl.Texture] = field(default_factory=dict)
     """Camera id to picture, row 0 at the top."""
 
@@ -58,6 +62,7 @@ class HeadView:
         self._floor = Quad(context, "floor")
         self._heads = HeadPass(context)
         self._frusta = Frusta(context)
+        self._cloud = Cloud(context)
         self._floor_m: float | None = None
         self._paint_backdrop()
 
@@ -107,6 +112,11 @@ class HeadView:
         if look.frusta != "none" and cast.cameras:
             self._frusta.place(cast.cameras, (cast.head.low + cast.head.high) / 2)
             self._frusta.draw(clip, half, dict(cast.pictures) if look.frusta == "pictures" else {})
+        if look.scan != "none" and cast.scan is not None:
+            self._cloud.draw(cast.scan, clip, look.camera.eye_from_world(), main.height)
+            if look.scan == "alone":
+                self._context.scissor = None
+                return
         self._heads.draw(
             cast.head, look.camera, clip, half,
             material=look.material, eyes=look.eyes, lines=look.edges, cameras=len(cast.cameras),
@@ -128,5 +138,5 @@ class HeadView:
 
     def release(self) -> None:
         """Free the GPU's memory."""
-        for item in (self._floor, self._heads, self._frusta, self._backdrop, self._paper):
+        for item in (self._floor, self._heads, self._frusta, self._cloud, self._backdrop, self._paper):
             item.release()

@@ -34,6 +34,7 @@ KEYS: tuple[Key, ...] = (
     Key(("m", "n"), "M N", "next, previous material", "Head"),
     Key(("x",), "X", "edges of the mesh", "Head"),
     Key(("e",), "E", "eyes", "Head"),
+    Key(("s",), "S", "raw scan: beside the head, alone, none", "Head"),
     Key(("k",), "K", "onion skin: the last meshes", "Head"),
     Key(("g",), "G", "second layer: ghost, none", "Head"),
     Key(("b",), "B", "A or B: the other layer is the head", "Head"),

@@ -141,7 +141,7 @@ class Presenter:
         if self.look.view == "free" and self.look.frusta == "pictures":
             self._collect(state)
         if self.look.view == "free":
-            self.scene.set_company(self.company.through, self._rig, self._small_pictures())
+            self.scene.set_company(self.company.through, self._rig, self._small_pictures(), self.company.scan)
         self.scene.draw_head(self.look)
         self._collect(state)  # pictures are decoded while the head is drawn
         self._paint(state, now_ns, now_s, bar, anew=fresh_figures)
@@ -214,8 +214,11 @@ class Presenter:
         self._figures_due_s = now_s + _FIGURES_S
         figures = state.figures(now_ns)
         scale = scale_of(self.look.material, len(self._rig)) if self.look.view == "free" else None
+        words = hud_text(figures)
+        if self.look.scan != "none" and self.company.scan is None and not words.message:
+            words = replace(words, message=f"no raw scan of frame {figures.frame_id}; --scans names their folder")
         rects = self._painter.paint(
-            hud_text(figures),
+            words,
             figures.trace_ms,
             [(camera.id, self._note(camera.id)) for camera in self._cameras],
             legend=None if scale is None else (scale, self.company.known),
@@ -253,4 +256,4 @@ def _laid(look: Look | None) -> object:
 
 def _words(look: Look | None) -> object:
     """What of a look is written on the screen."""
-    return look and (look.help, look.figures, look.material, look.view, look.swapped, look.ghost, look.onion)
+    return look and (look.help, look.figures, look.material, look.view, look.swapped, look.ghost, look.onion, look.scan)

@@ -11,6 +11,7 @@ from renderer.viewer.controls import Look
 from renderer.viewer.head_view import Cast, HeadView, Through
 from renderer.viewer.layout import Layout, Rect
 from renderer.viewer.pictures import Textures
+from renderer.viewer.scans import Scan
 from renderer.viewer.sheets import Sheets
 from renderer.viewer.surface import Shape, Surface
 from renderer.viewer.tile_view import PANEL, Tile, TileView
@@ -107,16 +108,23 @@ class Scene:
         """Lower and upper corner of the mesh, metres, world; None before the first."""
         return (self._surface.low, self._surface.high) if self._surface is not None and self._loaded else None
 
-    def set_company(self, through: Sequence[Through], cameras: Sequence[Camera], pictures: Mapping[str, U8]) -> None:
+    def set_company(
+        self,
+        through: Sequence[Through],
+        cameras: Sequence[Camera],
+        pictures: Mapping[str, U8],
+        scan: Scan | None = None,
+    ) -> None:
         """Say what stands beside the head in the free view.
 
         Args:
             through: heads seen through.
             cameras: of the rig.
             pictures: camera id to (H, W, 3) RGB, shown where the camera stands.
+            scan: raw scan.
         """
         textures = {name: self.textures.of(name, rgb) for name, rgb in pictures.items()}
-        self._cast = Cast(None, tuple(through), tuple(cameras), textures)
+        self._cast = Cast(None, tuple(through), tuple(cameras), scan, textures)
 
     def set_figures(self, pixels: U8, rects: Sequence[Rect]) -> None:
         """Upload the painted figures.

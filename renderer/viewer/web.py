@@ -84,7 +84,7 @@ class WebView:
         self._drawn: object = None
         self._staged = self._stage is not None
         self._due_s = {"mesh": 0.0, "pictures": 0.0, "figures": 0.0}
-        self._furnish(begin, line, layered=layer is not None)
+        self._furnish(begin, line, layered=layer is not None, scanned=scans is not None)
 
     def _open_graphics(self, layer: Layer | None, scans: Scans | None, *, asked: bool) -> str:
         """Open what draws here; returns why it cannot, "" if it can: the page itself needs no OpenGL here."""
@@ -97,7 +97,7 @@ class WebView:
             return str(error)
         return ""
 
-    def _furnish(self, look: Look, line: Timeline | None, *, layered: bool) -> None:
+    def _furnish(self, look: Look, line: Timeline | None, *, layered: bool, scanned: bool) -> None:
         gui = self._server.gui
         gui.configure_theme(dark_mode=True, show_logo=False, show_share_button=False, brand_color=(64, 170, 180))
         self._figures = gui.add_markdown("waiting for a mesh")
@@ -106,7 +106,7 @@ class WebView:
         self._where = gui.add_dropdown(
             "Drawn", choices, initial_value=choices[0], hint="in the browser: skin and wire alone, but at once"
         )
-        self._panel = LookPanel(gui, look, layered=layered, live=line is None)
+        self._panel = LookPanel(gui, look, layered=layered, scanned=scanned, live=line is None)
         with gui.add_folder("Pictures"):
             if self._trouble:
                 gui.add_markdown(f"plain head, pictures without the mesh: {self._trouble}")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-from renderer.viewer.controls import FRUSTA, OVERLAYS, Frusta, Look, Overlay, View
+from renderer.viewer.controls import FRUSTA, OVERLAYS, SCANS, Frusta, Look, Overlay, ScanShown, View
 from renderer.viewer.materials import MATERIALS, Material
 from renderer.viewer.timeline import SPEEDS, Timeline
 
@@ -21,10 +21,11 @@ class LookPanel:
         gui: of a viser server.
         look: to begin with.
         layered: whether there is a second layer.
+        scanned: whether there are raw scans.
         live: whether meshes come from the bus.
     """
 
-    def __init__(self, gui: Any, look: Look, *, layered: bool, live: bool) -> None:
+    def __init__(self, gui: Any, look: Look, *, layered: bool, scanned: bool, live: bool) -> None:
         """Make them."""
         self._begin = look
         with gui.add_folder("Head"):
@@ -35,6 +36,7 @@ class LookPanel:
             self._eyes = gui.add_checkbox("Eyes", look.eyes)
             self._onion = gui.add_checkbox("Onion skin", look.onion)
             self._flat = gui.add_checkbox("Orthographic", look.camera.orthographic)
+            self._scan = gui.add_dropdown("Raw scan", SCANS, initial_value=look.scan, visible=scanned)
             self._frusta = gui.add_dropdown("Cameras", FRUSTA, initial_value=look.frusta)
             self._held = gui.add_checkbox("Hold", look.held, visible=live)
             self._ghost = gui.add_checkbox("Second layer", look.ghost, visible=layered)
@@ -49,6 +51,7 @@ class LookPanel:
         material: Material = self._material.value
         overlay: Overlay = self._overlay.value
         frusta: Frusta = self._frusta.value
+        scan: ScanShown = self._scan.value
         return replace(
             self._begin,
             camera=replace(self._begin.camera, orthographic=self._flat.value),
@@ -59,6 +62,7 @@ class LookPanel:
             eyes=self._eyes.value,
             onion=self._onion.value,
             frusta=frusta,
+            scan=scan,
             held=self._held.value,
             ghost=self._ghost.value,
             swapped=self._swapped.value,

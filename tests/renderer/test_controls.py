@@ -94,6 +94,7 @@ def test_keys() -> None:
     assert look.press("space").held and look.press("t").turning and not look.press("h").figures
     assert [look.press(key).view for key in "123"] == ["free", "camera", "wall"]
     assert [presses(look, "f " * k).frusta for k in range(4)] == ["none", "outlines", "pictures", "none"]
+    assert [presses(look, "s " * k).scan for k in range(4)] == ["none", "beside", "alone", "none"]
     assert look.press("z").camera.orthographic and presses(look, "c c v").first_camera == 1
     on = presses(look, "x e k g b ?")
     assert (on.edges, on.eyes, on.onion, on.ghost, on.swapped, on.help) == (True, False, True, False, True, True)

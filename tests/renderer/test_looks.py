@@ -114,11 +114,51 @@ def test_distances_to_a_raw_scan_are_those_to_its_surface(tmp_path: Path) -> Non
     points[:, 2] = 0.001
     np.testing.assert_allclose(scan.distance_mm(points), 2.0, atol=1e-3)
     np.testing.assert_allclose(scan.distance_mm(np.array([[0.09, 0.0, 0.003]], np.float32)), 30.0, atol=1e-3)
+    as_text = [f"{a} {b} {c}" for a, b, c in corners]
+    header = f"ply\nformat ascii 1.0\nelement vertex {len(corners)}\n" + "".join(f"property float {k}\n" for k in "xyz")
+    quads_text = [f"4 {a - 1} {b - 1} {c - 1} {d - 1}" for a, b, c, d in quads]
+    faces = f"element face {len(quads)}\nproperty list uchar int vertex_indices\nend_header\n"
+    (folder / "110.ply").write_text(header + faces + "\n".join([*as_text, *quads_text]) + "\n")
+    (folder / "111.ply").write_text("ply\nformat ascii 1.0\nelement vertex 3\nend_header\n1 2")
+    np.save(folder / "112.npy", corners)
+    others = Scans(tmp_path / "scans", tmp_path / "take", "mm")
+    for frame_id, apart in ((110, 2.0), (112, 2.0)):
+        other = others.of(frame_id)
+        assert other is not None and len(other.points) == len(corners)
+        nearest = other.distance_mm((corners[:50] / 1e3 - [0, 0, 0.002]).astype(np.float32))
+        np.testing.assert_allclose(nearest, apart, atol=1e-3)
+    with pytest.raises(MeshError, match=r"111\.ply"):
+        others.of(111)
     (folder / "000109.obj").write_text("v 1 2 x")
     with pytest.raises(MeshError, match="000109"):
         Scans(tmp_path / "scans", tmp_path / "take", "mm").of(109)
     with pytest.raises(TakeError, match=r"123\.obj"):
         Scans(tmp_path, tmp_path / "none", "m")
+
+
+def test_a_raw_scan_is_drawn_beside_the_head_or_alone(tmp_path: Path) -> None:
+    plate = np.array([[-0.02, 0.04, 0.13], [0.02, 0.04, 0.13], [0.02, 0.08, 0.13], [-0.02, 0.08, 0.13]])
+    lines = [*(f"v {x} {y} {z}" for x, y, z in plate), "f 1 2 3 4"]
+    (tmp_path / "7.obj").write_text("\n".join(lines))
+    scan = Scans(tmp_path, tmp_path / "take", "m").of(7)
+    assert scan is not None
+    points, normals = scan.spread(500)
+    assert len(points) == 500 and (abs(points[:, 0]) <= 0.0201).all() and np.ptp(points[:, 1]) > 0.035
+    np.testing.assert_allclose(normals, [[0, 0, 1]] * 500, atol=1e-6)
+
+    def with_scan(scene: Scene) -> None:
+        scene.set_company((), (), {}, scan)
+
+    before = spot_of(np.array([0.0, 0.06, 0.13]))
+    cheek = spot_of(np.array([0.02, -0.05, 0.08]))
+    none, beside, alone = (
+        shown(replace(LOOK, scan=kind), with_scan).astype(int) for kind in ("none", "beside", "alone")
+    )
+    for rgb in (beside, alone):
+        around = rgb[before[0] - 3 : before[0] + 4, before[1] - 3 : before[1] + 4].reshape(-1, 3)
+        assert (around[:, 1] > around[:, 0] + 10).mean() > 0.9, "green points before the head, close together"
+    np.testing.assert_array_equal(beside[cheek], none[cheek])
+    assert np.abs(alone[cheek] - none[cheek]).max() > 60, "no head behind it"
 
 
 def test_uncertainty_is_that_of_a_simulated_triangulation() -> None:

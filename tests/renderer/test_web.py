@@ -239,7 +239,7 @@ class Gui:
     def add_checkbox(self, label: str, value: bool, **_: object) -> Widget:
         return self._keep(label, value)
 
-    def add_dropdown(self, label: str, options: tuple[str, ...], *, initial_value: str) -> Widget:
+    def add_dropdown(self, label: str, options: tuple[str, ...], *, initial_value: str, **_: object) -> Widget:
         assert initial_value in options
         return self._keep(label, initial_value)
 
@@ -253,8 +253,16 @@ class Gui:
 
 def test_the_panel_begins_with_a_look_and_changes_it() -> None:
     gui = Gui()
-    begin = Look(material="views", overlay="difference", opacity=0.3, frusta="pictures", view="wall", first_camera=2)
-    panel = LookPanel(gui, begin, layered=True, live=True)
+    begin = Look(
+        material="views",
+        overlay="difference",
+        opacity=0.3,
+        frusta="pictures",
+        view="wall",
+        first_camera=2,
+        scan="alone",
+    )
+    panel = LookPanel(gui, begin, layered=True, scanned=True, live=True)
     assert panel.look() == begin
     changes: dict[str, object] = {"View": "one camera", "Material": "clay", "Edges": True, "Eyes": False, "Camera": 3}
     changes |= {"Onion skin": True, "Orthographic": True, "Cameras": "none", "Hold": True, "Second layer": False}
