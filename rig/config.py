@@ -27,6 +27,8 @@ class FaultConfig:
     """When it stops, counted from the start."""
     stall_for_s: float = field(default=2.0, metadata=limits(0, 1e6))
     """How long it is silent."""
+    stall_unplugged: bool = False
+    """It is silent since it was unplugged: it counts its pictures from 0 when it is back."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,9 +39,10 @@ class SimulatedCameras:
     """The cameras between the rendered pictures and the host.
 
     A fault is what a real rig does: a lost picture leaves a gap in the counter of its camera, a stalled camera is
-    silent while its counter goes on, a drifting clock stamps truthful exposures wrongly, a skewed camera exposes later
-    (and sees something else), a slow link keeps the order of each camera. Losses and delays are drawn per camera from
-    `seed`, one after the other, so a run can be repeated and a change of one fault does not reshuffle another.
+    silent while its counter goes on (one that was unplugged begins anew), a drifting clock stamps truthful exposures
+    wrongly, a skewed camera exposes later (and sees something else), a slow link keeps the order of each camera. Losses
+    and delays are drawn per camera from `seed`, one after the other, so a run can be repeated and a change of one fault
+    does not reshuffle another.
 
     Args:
         cameras: ids in rig order.
@@ -59,6 +60,7 @@ class SimulatedCameras:
         self._losses = [np.random.default_rng([seed, index, 0]) for index in range(len(cameras))]
         self._delays = [np.random.default_rng([seed, index, 1]) for index in range(len(cameras))]
         self._last_due = [0] * len(cameras)
+        self._first = [0] * len(cameras)
         drifting = CameraClock(start_ns, faults.drift_ppm)
         self._clocks = [drifting if index == 0 else CameraClock(start_ns) for index in range(len(cameras))]
         self.counters: Counter[str] = Counter()
@@ -87,7 +89,7 @@ class SimulatedCameras:
         for index, camera in enumerate(self._cameras):
             exposure_ns = pulse.exposure_ns + (self.skew_ns if index == last else 0)
             delay_ns = self._delay_ns(index)
-            if self._is_lost(index, exposure_ns):
+            if self._is_lost(index, exposure_ns, counter):
                 continue
             due_ns = max(exposure_ns + delay_ns, self._last_due[index])
             self._last_due[index] = due_ns
@@ -95,7 +97,7 @@ class SimulatedCameras:
             height, width = pixels.shape[:2]
             stamp = self._clocks[index].reading(pulse.exposure_ns if self._faults.skew_hidden else exposure_ns)
             encoding: Encoding = "mono8" if pixels.ndim == 2 else "rgb8"
-            frame = RawFrame(camera, counter, stamp, "host", pixels, encoding, width, height)
+            frame = RawFrame(camera, counter - self._first[index], stamp, "host", pixels, encoding, width, height)
             deliveries.append(Delivery(due_ns, frame))
         return deliveries
 
@@ -104,13 +106,15 @@ class SimulatedCameras:
             return 0
         return round(self._delays[index].uniform(0.0, 2.0 * self._faults.latency_ms) * 1e6)
 
-    def _is_lost(self, index: int, exposure_ns: int) -> bool:
+    def _is_lost(self, index: int, exposure_ns: int, counter: int) -> bool:
         faults = self._faults
         # Drawn for every picture, stalled or not, so that a stall does not change which later pictures are lost.
         drop = faults.drop_probability > 0 and self._losses[index].random() < faults.drop_probability
         since_stall_ns = exposure_ns - self._start_ns - round(faults.stall_after_s * NS)
         if index == faults.stall_camera and 0 <= since_stall_ns < round(faults.stall_for_s * NS):
             self.counters[f"injected-stalls.{self._cameras[index]}"] += 1
+            if faults.stall_unplugged:
+                self._first[index] = counter + 1
             return True
         if drop:
             self.counters[f"injected-drops.{self._cameras[index]}"] += 1

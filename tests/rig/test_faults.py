@@ -87,6 +87,13 @@ def test_a_stall_silences_one_camera_for_its_time_and_its_counter_goes_on() -> N
     assert [d.frame.counter for d in sets[15]] == [15, 15, 15]
 
 
+def test_a_camera_that_was_unplugged_counts_from_0_again() -> None:
+    sets, cameras = run(FaultConfig(stall_camera=1, stall_after_s=0.2, stall_for_s=0.1, stall_unplugged=True), 30)
+    assert cameras.counters == {"injected-stalls.b": 5}
+    assert [d.frame.counter for d in sets[9]] == [9, 9, 9]
+    assert [[d.frame.counter for d in s] for s in sets[15:17]] == [[15, 0, 15], [16, 1, 16]]
+
+
 def test_one_fault_does_not_change_what_another_draws() -> None:
     alone, _ = run(FaultConfig(drop_probability=0.3), 200)
     both, _ = run(FaultConfig(drop_probability=0.3, latency_ms=2.0, drift_ppm=9.0, skew_us=10), 200)
