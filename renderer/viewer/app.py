@@ -258,6 +258,7 @@ class _Shell:
         if presenter is not None:
             if self._window is not None:
                 presenter.resize(self._window.size)
+                self._window.entitle(self._state.title(time.time_ns()))
                 self._window.bar = presenter.layout.bar
                 self._answer(presenter, self._window.poll(), now_s)
             presenter.look = presenter.look.turn(elapsed_s)

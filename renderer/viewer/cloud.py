@@ -4,6 +4,7 @@ import moderngl
 import numpy as np
 
 from renderer.viewer.context import build_program, write_uniforms
+from renderer.viewer.controls import ScanShown
 from renderer.viewer.scans import Scan
 from streamer.types import F64
 
@@ -11,8 +12,8 @@ TINT = (0.62, 0.80, 0.58)
 """Display RGB: neither skin, ghost nor onion skin is green."""
 _POINTS = 60_000
 """At most: a scan may have a million."""
-_SIZE = 1 / 300
-"""Of the height of the view: the points of a head that fills it touch."""
+_SIZE = {"beside": 1 / 300, "alone": 1 / 160}
+"""Of the height of the view: beside the head one sees between the points, alone those of a head that fills it touch."""
 
 
 class Cloud:
@@ -40,7 +41,7 @@ class Cloud:
         self._drawn = buffer, array, len(rows)
         return self._drawn
 
-    def draw(self, scan: Scan, clip_from_world: F64, eye_from_world: F64, height_px: int) -> None:
+    def draw(self, scan: Scan, clip_from_world: F64, eye_from_world: F64, height_px: int, shown: ScanShown) -> None:
         """Draw into the framebuffer in use.
 
         Args:
@@ -48,9 +49,10 @@ class Cloud:
             clip_from_world: (4, 4).
             eye_from_world: (4, 4) rigid.
             height_px: of the view.
+            shown: beside the head, or alone.
         """
         _, array, count = self._load(scan)
-        size = max(height_px * _SIZE, 1.0)
+        size = max(height_px * _SIZE["alone" if shown == "alone" else "beside"], 1.0)
         write_uniforms(
             self._program, clip_from_world=clip_from_world, eye_from_world=eye_from_world, size=size, tint=TINT
         )

@@ -113,7 +113,7 @@ class HeadView:
             self._frusta.place(cast.cameras, (cast.head.low + cast.head.high) / 2)
             self._frusta.draw(clip, half, dict(cast.pictures) if look.frusta == "pictures" else {})
         if look.scan != "none" and cast.scan is not None:
-            self._cloud.draw(cast.scan, clip, look.camera.eye_from_world(), main.height)
+            self._cloud.draw(cast.scan, clip, look.camera.eye_from_world(), main.height, look.scan)
             if look.scan == "alone":
                 self._context.scissor = None
                 return

@@ -213,6 +213,12 @@ class ViewState:
         named = _with_prefix(health.gauges, _TAKE)
         return next(iter(named.items()), ("", 0.0))
 
+    def title(self, now_ns: int) -> str:
+        """For the frame of a window: what is shown, and whether it is being recorded."""
+        take, _ = self._recording(now_ns)
+        shown = f"{take} ● REC" if take else "live" if self.live else self.source
+        return f"{shown} · Mien"
+
     def connection(self, now_ns: int) -> Connection:
         """Say whether meshes come."""
         if self.mesh is None:

@@ -51,6 +51,7 @@ class Window:
                 "(Debian: sudo apt-get install libgl1)"
             )
         self._handle = handle
+        self._title = title
         self._events = Events()
         self._cursor = (0.0, 0.0)
         self._on_bar = False
@@ -141,6 +142,12 @@ class Window:
         """Width and height of its framebuffer, px; zeros while it is minimised."""
         width, height = self._glfw.get_framebuffer_size(self._handle)
         return int(width), int(height)
+
+    def entitle(self, title: str) -> None:
+        """Write its title."""
+        if title != self._title:
+            self._title = title
+            self._glfw.set_window_title(self._handle, title)
 
     def show(self) -> None:
         """Bring what was drawn onto the display."""

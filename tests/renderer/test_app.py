@@ -10,6 +10,7 @@ from pathlib import Path
 
 import av
 import cv2
+import moderngl
 import numpy as np
 import pytest
 
@@ -17,13 +18,26 @@ from renderer.config import ViewConfig
 from renderer.viewer.app import ViewOptions, ViewReport, run_view
 from renderer.viewer.captures import Captures
 from renderer.viewer.layers import open_layer
+from renderer.viewer.presenter import Presenter
 from renderer.viewer.source import BusSource, TakeSource
 from renderer.viewer.state import ViewState
 from streamer.config import BusConfig
 from streamer.errors import ConfigError, GraphicsError, TakeError, TransportError
 from streamer.takes import TakeWriter
 from streamer.types import Health
-from tests.renderer.makers import HEIGHT, PERIOD_NS, WIDTH, Troupe, frame, head_topology, in_thread, mesh, picture, rig
+from tests.renderer.makers import (
+    HEIGHT,
+    PERIOD_NS,
+    WIDTH,
+    Troupe,
+    frame,
+    head_topology,
+    in_thread,
+    mesh,
+    on_gl,
+    picture,
+    rig,
+)
 
 VIEW = ViewConfig(width=480, height=272, max_fps=30.0, cameras=2)
 NOBODY = BusConfig(node_port=1, infer_port=1, record_port=1, demo_port=1)
@@ -104,6 +118,58 @@ def test_a_video_runs_until_stopped_and_a_snapshot_of_its_end_is_left(tmp_path: 
     assert (end[badge][..., 0] - end[badge][..., 1]).max() > 40, "the film shows that the meshes stopped"
     assert result[0].drawn >= len(frames) and result[0].refused == {}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["film.mp4", "shot.png"]
+
+
+PLAYER = """
+import sys, time
+sys.path.insert(0, sys.argv[3])
+from tests.renderer.makers import Troupe, head_topology
+with Troupe(head_topology(sys.argv[4]), node_port=int(sys.argv[1]), infer_port=int(sys.argv[2])):
+    print("playing", flush=True)
+    time.sleep(120)
+"""
+
+
+def play(ports: tuple[int, int], name: str) -> "subprocess.Popen[str]":
+    """Node and inference process in a process of their own, to be killed."""
+    root = str(Path(__file__).parents[2])
+    command = [sys.executable, "-c", PLAYER, *map(str, ports), root, name]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    with process.stdout:
+        assert process.stdout.readline() == "playing\n"
+    return process
+
+
+def test_the_viewer_lives_on_when_the_processes_it_shows_are_killed_and_started_again() -> None:
+    """Three lives, each with another head, two of them ended by SIGKILL; the viewer is there before and after each."""
+    with Troupe() as troupe:
+        bus, ports = troupe.bus, (troupe.bus.node_port, troupe.bus.infer_port)
+
+    def watch(context: moderngl.Context) -> list[tuple[str, bool]]:
+        source, state = BusSource(bus), ViewState("bus")
+        presenter, seen = Presenter(context, VIEW, (480, 272)), []
+        presenter.refresh(state, time.time_ns(), time.monotonic())
+        try:
+            for name in ("first life", "second life", "third life"):
+                player = play(ports, name)
+                try:
+                    wanted = head_topology(name).id
+                    until(
+                        lambda wanted=wanted: state.mesh is not None and state.mesh.topology_id == wanted, source, state
+                    )
+                    drew = presenter.refresh(state, time.time_ns(), time.monotonic())
+                finally:
+                    player.kill()
+                    player.wait()
+                seen.append((state.connection(time.time_ns() + 2_000_000_000), drew))
+        finally:
+            presenter.release()
+            source.close()
+        assert state.refused == {}
+        return seen
+
+    assert on_gl(watch) == [("stale", True)] * 3
 
 
 def test_no_mesh_is_an_error_that_says_what_to_start_and_leaves_nothing(tmp_path: Path) -> None:

@@ -166,6 +166,8 @@ def test_the_take_that_is_recorded_is_named_while_the_recorder_says_so() -> None
     state.apply(Health("record", T0, "running", {}, gauges), T0)
     text = hud_text(state.figures(T0))
     assert (text.source, text.recording) == ("s12_T004", "REC 1:23")
+    assert state.title(T0) == "s12_T004 ● REC · Mien"
+    assert ViewState("show / s1", live=False).title(T0) == "show / s1 · Mien"
     assert hud_text(state.figures(T0 + 5 * S)).recording == "", "a recorder that is silent records nothing"
     state.apply(Health("record", T0, "running", {}, {"recording": 0.0}), T0)
     assert hud_text(state.figures(T0)).source == "live bus"

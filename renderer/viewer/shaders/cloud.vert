@@ -13,5 +13,6 @@ void main() {
     float key = max(dot(normal, normalize(vec3(-0.50, 0.62, 0.60))), 0.0), facing = max(normal.z, 0.0);
     ink = tint * mix(0.85, 0.30 + 0.60 * key + 0.20 * facing, known);
     gl_PointSize = size;
-    gl_Position = clip_from_world * vec4(in_position, 1.0);
+    bool away = known > 0.5 && normal.z < -0.15; // the far side of a surface
+    gl_Position = away ? vec4(0.0, 0.0, 2.0, 1.0) : clip_from_world * vec4(in_position, 1.0);
 }
