@@ -259,8 +259,20 @@ class ViewState:
             if health.message and (now_ns - seen_ns <= _HEARTBEAT_NS or not self.live):
                 return f"{name}: {health.message}"
         if self.mesh is None and self.live:
-            return "waiting for meshes: start mien live, or mien node and mien infer"
+            alive = {name for name, (seen_ns, _) in self._health.items() if now_ns - seen_ns <= _HEARTBEAT_NS}
+            return _first_step(alive, pictures=bool(self._pictures))
         return self.notice
+
+
+def _first_step(alive: set[str], *, pictures: bool) -> str:
+    """What somebody who sees no head yet does next."""
+    if "infer" in alive and not pictures:
+        return "inference runs, but no picture comes: start mien node, or look at its cameras with mien cameras list"
+    if "infer" in alive:
+        return "pictures come and inference runs: waiting for its first mesh"
+    if "node" in alive or pictures:
+        return "pictures come, nothing makes meshes of them: start mien infer"
+    return "waiting for meshes: start mien live, or mien node and mien infer; without cameras: mien demo"
 
 
 def _with_prefix(counters: Mapping[str, Number], prefix: str) -> dict[str, Number]:

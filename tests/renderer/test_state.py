@@ -171,3 +171,16 @@ def test_the_take_that_is_recorded_is_named_while_the_recorder_says_so() -> None
     assert hud_text(state.figures(T0 + 5 * S)).recording == "", "a recorder that is silent records nothing"
     state.apply(Health("record", T0, "running", {}, {"recording": 0.0}), T0)
     assert hud_text(state.figures(T0)).source == "live bus"
+
+
+def test_who_sees_no_head_yet_is_told_the_next_step() -> None:
+    state = ViewState("bus")
+    assert "mien demo" in state.figures(T0).message
+    state.apply(frame("cam_0", FIRST), T0)
+    state.apply(Health("node", T0, "running"), T0)
+    assert "start mien infer" in state.figures(T0).message
+    state.apply(Health("infer", T0, "running"), T0)
+    assert "waiting for its first mesh" in state.figures(T0).message
+    without_cameras = ViewState("bus")
+    without_cameras.apply(Health("infer", T0, "running"), T0)
+    assert "start mien node" in without_cameras.figures(T0).message
