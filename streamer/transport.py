@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 DEPTH = 128
 """Messages that wait per connection on either side before new ones are dropped."""
 MAX_MESSAGE = 1 << 28
+CONNECT_MS = 2000
+"""Longest attempt to connect, before the next one: longer than any line's round trip."""
 LINGER_MS = 500
 """How long a closing publisher tries to deliver what is queued."""
 _ENDPOINT = re.compile(r"tcp://(\[[0-9a-fA-F:.]+\]|[^\s:/\[\]]+):(\d{1,5}|\*)")
@@ -85,9 +87,9 @@ def _notice_dead_peers(socket: "zmq.Socket[bytes]") -> None:
     Not ZeroMQ's heartbeats: a subscriber at its high-water mark reads no answer to them, so it drops a live connection
     and at times aborts (`_input_stopped`, libzmq issue 3596; seen with 4.3.5).
     """
-    for option, value in ((zmq.TCP_KEEPALIVE, 1), (zmq.TCP_KEEPALIVE_IDLE, 5), (zmq.TCP_KEEPALIVE_INTVL, 1)):
+    for option, value in ((zmq.TCP_KEEPALIVE, 1), (zmq.TCP_KEEPALIVE_IDLE, 1), (zmq.TCP_KEEPALIVE_INTVL, 1)):
         socket.setsockopt(option, value)
-    socket.setsockopt(zmq.TCP_KEEPALIVE_CNT, 3)
+    socket.setsockopt(zmq.TCP_KEEPALIVE_CNT, 2)
 
 
 class Publisher:
@@ -247,6 +249,8 @@ class Subscriber:
         self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE)
         self._socket.setsockopt(zmq.RECONNECT_IVL, 50)
         self._socket.setsockopt(zmq.RECONNECT_IVL_MAX, 200)  # who was restarted is heard at once
+        # The kernel asks again after 1, 2, 4, ... s: left to it, a line that was cut for long is noticed late to be back.
+        self._socket.setsockopt(zmq.CONNECT_TIMEOUT, CONNECT_MS)
         _notice_dead_peers(self._socket)
         self._socket.setsockopt(zmq.IPV6, any(host.startswith("[") for host, _ in addresses))
         if client is not None:

@@ -47,7 +47,7 @@ def _processes(state: ConsoleState) -> Iterator[Alarm]:
     for each in state.processes:
         if each.state == "pause":
             again = f"it is started again in {each.retry_in_s:.0f} s; if it keeps failing, see the log of {each.name}"
-            yield Alarm("alarm", each.name, each.why or "it failed", again)
+            yield Alarm("alarm", each.name, each.why.removesuffix(": nothing") or "it failed", again)
         elif each.state == "ready" and each.age_s is not None and each.age_s > QUIET_S:
             cause = f"no sign of life for {each.age_s:.0f} s"
             yield Alarm("alarm", each.name, cause, "wait: it is killed and started again after live.silence_s")

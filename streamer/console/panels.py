@@ -11,7 +11,7 @@ from streamer.console.state import ConsoleState
 
 GOOD, WARN, BAD, FAINT = "green", "yellow", "bold red", "bright_black"
 _STATES = {"ready": GOOD, "elsewhere": GOOD, "starting": WARN, "stopping": WARN, "pause": BAD}
-_WHERE = {"dropped-by-camera": "on its link", "dropped-in-queue": "in the queue"}
+_WHERE = {"dropped-by-camera": "link", "dropped-in-queue": "queue"}
 _WORDS = ("", "camera", "process", "state", "why", "clock")
 
 

@@ -60,12 +60,10 @@ class Watch:
             self.state = self._compose(now_s)
 
     def _mind_the_clock(self, now_s: float) -> None:
-        """Start cameras and inference again when the clock was set back: ids of frames would otherwise go back too."""
+        """Start the cameras again when the clock was set back: within a life of theirs ids of frames never go back."""
         before, self._offset_s = self._offset_s, time.time() - now_s
-        if self._offset_s < before - JUMP_S:
-            for name in ("node", "infer"):
-                if self._supervisor.has(name):
-                    self._supervisor.restart(name)
+        if self._offset_s < before - JUMP_S and self._supervisor.has("node"):
+            self._supervisor.restart("node")
 
     def vitals(self) -> Vitals:
         """What the supervisor says on the bus: the state as numbers, the worst alarm as its line."""

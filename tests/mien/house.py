@@ -3,12 +3,14 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 import urllib.error
 import urllib.request
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -21,8 +23,10 @@ from streamer.live import free_ports
 from streamer.report import add_beat, frames_account
 from streamer.takes.verify import verify_take
 from streamer.types import Health
+from tests.streamer.hosts import inside
 
 ROOT = Path(__file__).resolve().parents[2]
+SHARED = Path("/dev/shm")
 SMALL: Mapping[str, object] = {
     "rig.fps": 10,
     "rig.simulated.cameras": 4,
@@ -66,7 +70,7 @@ class House:
         settings: further `--set`.
         arguments: further arguments of `mien live`.
         environment: further variables.
-        within: put before every command, `ip netns exec NAME` for instance.
+        namespace: the network namespace that it runs in; empty: this process's.
     """
 
     def __init__(
@@ -76,9 +80,10 @@ class House:
         *,
         arguments: Sequence[str] = ("--no-view", "--record"),
         environment: Mapping[str, str] | None = None,
-        within: Sequence[str] = (),
+        namespace: str = "",
     ) -> None:
-        self.folder, self._within = folder, list(within)
+        self.folder, self._namespace = folder, namespace
+        self._within = ["ip", "netns", "exec", namespace] if namespace else []
         ports = free_ports(len(PORTS) + 4)
         self.ports = dict(zip(PORTS, ports, strict=False))
         self.http = ports[-1]
@@ -160,13 +165,9 @@ class House:
         """What `/state` says; empty while nobody answers."""
         address = f"http://127.0.0.1:{self.http}/state"
         try:
-            if self._within:
-                fetch = f"import urllib.request as u; print(u.urlopen({address!r}, timeout=5).read().decode())"
-                words = [*self._within, sys.executable, "-c", fetch]
-                return dict(json.loads(subprocess.run(words, capture_output=True, text=True, check=True).stdout))
-            with urllib.request.urlopen(address, timeout=10 if patient else 1) as answer:
+            with inside(self._namespace), urllib.request.urlopen(address, timeout=10 if patient else 1) as answer:
                 return dict(json.load(answer))
-        except (urllib.error.URLError, ConnectionError, TimeoutError, subprocess.CalledProcessError):
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
             return {}
 
     def process(self, name: str) -> dict[str, Any]:
@@ -181,12 +182,22 @@ class House:
     def take(self, command: str, **arguments: object) -> dict[str, Any]:
         """Send a command to the recorder."""
         bus = BusConfig(control_port=self.ports["control_port"])
-        return ask(f"tcp://{bus.host}:{bus.control_port}", command, arguments, timeout_s=20)
+        keys = str(self.settings.get("bus.keys_dir", ""))
+        with inside(self._namespace):
+            return ask(f"tcp://{bus.host}:{bus.control_port}", command, arguments, keys_dir=keys, timeout_s=20)
 
     def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> float:
         """Signal a process and return when, on the monotonic clock."""
         os.kill(self.pids()[name], number)
         return time.monotonic()
+
+    def told_s(self, name: str, what: str) -> float:
+        """When, on the monotonic clock, the supervisor last told an event of a process."""
+        events = [json.loads(line) for line in _text(self.folder / "logs/events.jsonl").splitlines()]
+        times = [each["time_ns"] for each in events if (each["process"], each["what"]) == (name, what)]
+        if not times:
+            raise Fault(f"the supervisor never told that {name} was {what}")
+        return float(times[-1] / 1e9 - time.time() + time.monotonic())
 
     def back_s(self, since_s: float, seconds: float = 60.0) -> float:
         """Return how long after a moment the stream of meshes ran again: three in a row within a second."""
@@ -235,7 +246,7 @@ class House:
         return [f"{path.name}: {found.as_json()}" for path, found in checked if not found.ok]
 
     def left_behind(self) -> list[str]:
-        """Processes of this house that are still there, and shared memory of processes that are not."""
+        """What is still there of this house: processes, shared memory of its processes, ports."""
         mark = str(self.folder / "takes")
         found = []
         for path in Path("/proc").glob("[0-9]*/cmdline"):
@@ -247,6 +258,46 @@ class House:
                     found.append(" ".join(words[:5]))
             except (FileNotFoundError, ProcessLookupError):
                 continue
+        found += [f"/dev/shm/{path.name}" for pid in self.all_pids() for path in SHARED.glob(f"mien-{pid}-*")]
+        return found + self._ports_in_use()
+
+    def bound(self) -> set[str]:
+        """Addresses, as the kernel writes them, that processes of the house listen at."""
+        assert self._process is not None
+        found = set()
+        for pid in (self._process.pid, *self.pids().values()):
+            links = [os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir()]
+            sockets = {link[8:-1] for link in links if link.startswith("socket:[")}
+            for kind, listens in (("tcp", "0A"), ("tcp6", "0A"), ("udp", "07"), ("udp6", "07")):
+                for words in map(str.split, _text(Path(f"/proc/{pid}/net/{kind}")).splitlines()[1:]):
+                    if words[3] == listens and words[9] in sockets:
+                        found.add(words[1].partition(":")[0])
+        return found
+
+    def all_pids(self) -> set[int]:
+        """Every process that the supervisor ever started, by its journal."""
+        journal = self.folder / "logs/events.jsonl"
+        events = [json.loads(line) for line in _text(journal).splitlines()]
+        return {int(each["why"].rpartition(" ")[2]) for each in events if each["what"] == "started"}
+
+    def _ports_in_use(self) -> list[str]:
+        found = []
+        with inside(self._namespace):
+            for port in (*self.ports.values(), self.http):
+                with socket.socket() as probe:
+                    if probe.connect_ex(("127.0.0.1", port)) == 0:
+                        found.append(f"port {port}")
+        return found
+
+    def held(self) -> dict[str, Counter[str]]:
+        """What the supervisor and each of its processes hold now: threads, open files, segments that are mapped."""
+        assert self._process is not None
+        found = {}
+        for name, pid in {"live": self._process.pid, **self.pids()}.items():
+            place = Path("/proc") / str(pid)
+            maps = {line.split(None, 5)[5] for line in _text(place / "maps").splitlines() if "/dev/shm/" in line}
+            files, threads = len(os.listdir(place / "fd")), len(os.listdir(place / "task"))
+            found[name] = Counter(files=files, threads=threads, segments=len(maps))
         return found
 
 

@@ -4,6 +4,8 @@ Where the kernel has netem, a veth pair with `tc qdisc ... netem` is the line. W
 between two TUN devices by this process, which delays, jitters and drops them by the same numbers.
 """
 
+import ctypes
+import errno
 import heapq
 import os
 import random
@@ -14,13 +16,14 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fcntl import ioctl
 from pathlib import Path
 from select import select
 
 TUNSETIFF, IFF_TUN, IFF_NO_PI = 0x400454CA, 0x1, 0x1000
 ADDRESSES = ("10.77.0.1", "10.77.0.2")
+VETH = ("mien-va", "mien-vb")
 
 
 @dataclass(frozen=True)
@@ -40,9 +43,41 @@ class Hosts:
     """Of the namespaces."""
     by: str
     """`netem` or `relay`."""
+    devices: tuple[str, str]
+    """Ends of the line."""
+    line: list[Line] = field(default_factory=list)
+    """What the relay goes by: the last one."""
+
+    def change(self, line: Line) -> None:
+        """Make the line better or worse."""
+        self.line.append(line)
+        if self.by == "netem":
+            for name, end in zip(self.names, self.devices, strict=True):
+                _run("tc", "-n", name, "qdisc", "change", "dev", end, "root", *_netem(line))
+
+    def plug(self, *, in_: bool) -> None:
+        """Pull the cable of the first host, or put it back."""
+        _run("ip", "-n", self.names[0], "link", "set", self.devices[0], "up" if in_ else "down")
 
     def command(self, host: int, *words: str) -> list[str]:
         return ["ip", "netns", "exec", self.names[host], *words]
+
+
+@contextmanager
+def inside(namespace: str) -> Iterator[None]:
+    """Be in a network namespace with this thread, and with those that it starts; an empty name: stay."""
+    if not namespace:
+        yield
+        return
+    libc = ctypes.CDLL(None, use_errno=True)
+    with open("/proc/thread-self/ns/net") as own, open(f"/run/netns/{namespace}") as other:
+        for_network = 0x40000000
+        if libc.setns(other.fileno(), for_network):
+            raise OSError(ctypes.get_errno(), f"cannot enter {namespace}")
+        try:
+            yield
+        finally:
+            libc.setns(own.fileno(), for_network)
 
 
 def why_not() -> str:
@@ -68,18 +103,18 @@ def two_hosts(line: Line) -> Iterator[Hosts]:
             stack.callback(_run, "ip", "netns", "del", name)
             _run("ip", "-n", name, "link", "set", "lo", "up")
         if _veth(names, line):
-            yield Hosts(names, "netem")
+            yield Hosts(names, "netem", VETH)
             return
         if not Path("/dev/net/tun").exists():
             raise RuntimeError("the kernel has neither netem nor TUN")
-        fds = [
+        made = [
             _tun(name, address, other) for name, address, other in zip(names, ADDRESSES, ADDRESSES[::-1], strict=True)
         ]
-        stop = threading.Event()
-        relay = threading.Thread(target=_relay, args=(fds, line, stop), daemon=True)
+        fds, stop, lines = [fd for fd, _ in made], threading.Event(), [line]
+        relay = threading.Thread(target=_relay, args=(fds, lines, stop), daemon=True)
         relay.start()
         try:
-            yield Hosts(names, "relay")
+            yield Hosts(names, "relay", (made[0][1], made[1][1]), lines)
         finally:
             stop.set()
             relay.join()
@@ -96,38 +131,40 @@ def _run(*words: str, check: bool = True) -> bool:
 
 def _veth(names: tuple[str, str], line: Line) -> bool:
     """Join the hosts by a veth pair with netem; returns False, and leaves nothing, where the kernel lacks either."""
-    ends = ("mien-va", "mien-vb")
-    made = ["ip", "-n", names[0], "link", "add", ends[0], "type", "veth", "peer", "name", ends[1], "netns", names[1]]
+    made = ["ip", "-n", names[0], "link", "add", VETH[0], "type", "veth", "peer", "name", VETH[1], "netns", names[1]]
     if shutil.which("tc") is None or not _run(*made, check=False):
         return False
-    for name, end, address in zip(names, ends, ADDRESSES, strict=True):
+    for name, end, address in zip(names, VETH, ADDRESSES, strict=True):
         _run("ip", "-n", name, "addr", "add", f"{address}/24", "dev", end)
         _run("ip", "-n", name, "link", "set", end, "up")
-        shape = ["netem", "delay", f"{line.delay_ms}ms", f"{line.jitter_ms}ms", "loss", f"{100 * line.loss}%"]
-        if not _run("tc", "-n", name, "qdisc", "add", "dev", end, "root", *shape, check=False):
-            _run("ip", "-n", names[0], "link", "del", ends[0])
+        if not _run("tc", "-n", name, "qdisc", "add", "dev", end, "root", *_netem(line), check=False):
+            _run("ip", "-n", names[0], "link", "del", VETH[0])
             return False
     return True
 
 
-def _tun(name: str, address: str, other: str) -> int:
+def _netem(line: Line) -> list[str]:
+    return ["netem", "delay", f"{line.delay_ms}ms", f"{line.jitter_ms}ms", "loss", f"{100 * line.loss}%"]
+
+
+def _tun(name: str, address: str, other: str) -> tuple[int, str]:
     fd = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     device = f"mien{os.getpid() % 10**6}{name[5]}"
     ioctl(fd, TUNSETIFF, struct.pack("16sH22x", device.encode(), IFF_TUN | IFF_NO_PI))
     _run("ip", "link", "set", device, "netns", name)
     _run("ip", "-n", name, "addr", "add", address, "peer", other, "dev", device)
     _run("ip", "-n", name, "link", "set", device, "up")
-    return fd
+    return fd, device
 
 
-def _relay(fds: list[int], line: Line, stop: threading.Event) -> None:
+def _relay(fds: list[int], lines: list[Line], stop: threading.Event) -> None:
     """Carry packets both ways; each direction keeps its order, as a queue does."""
     rng = random.Random(7)
     waiting: list[tuple[float, int, int, bytes]] = []
     last_s = [0.0, 0.0]
     number = 0
     while not stop.is_set():
-        now_s = time.monotonic()
+        now_s, line = time.monotonic(), lines[-1]
         wait_s = min(0.05, max(0.0, waiting[0][0] - now_s)) if waiting else 0.05
         for fd in select(fds, [], [], wait_s)[0]:
             side = fds.index(fd)
@@ -147,3 +184,6 @@ def _relay(fds: list[int], line: Line, stop: threading.Event) -> None:
                 os.write(fd, packet)
             except BlockingIOError:
                 continue  # a full device drops, as a switch does
+            except OSError as error:
+                if error.errno != errno.EIO:  # the cable is out
+                    raise
