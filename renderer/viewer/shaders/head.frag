@@ -63,6 +63,7 @@ void main() {
     float alpha = opacity * clamp(mark.z, 0.0, 1.0);
 #ifdef TINT
     float facing = max(dot(normal, view), 0.0);
+    alpha *= 1.0 - step(0.5, abs(mark.w)); // sockets stay clear
     alpha *= 0.35 + 0.65 * (1.0 - facing) * (1.0 - facing); // glass: clear where one looks at it, dense at its edge
 #endif
 #ifdef EDGE
