@@ -4,7 +4,8 @@
 
 Held-out people and rigs of the wide world at 640x480. `localizer`: the head is expected where the axes meet.
 `surface-aware`: all views count alike, whether they see the surface or not. `point-to-surface`: no heights are read
-from the pictures (second stage only). `refinement`: the coarse head as it is.
+from the pictures (second stage only). `refinement`: the coarse head as it is. `close-ups`: eyes and mouth are not
+looked at once more.
 """
 
 import argparse
@@ -32,18 +33,20 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     model = load_model(arguments.model)
-    parts = [part for part in PARTS if part != "point-to-surface" or "detail" in model.graphs]
+    graph_of = {"point-to-surface": "detail", "close-ups": "eyes"}
+    parts = [part for part in PARTS if graph_of.get(part, "keys") in model.graphs]
     results: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as work:
-        rig = replace(RigConfig(), simulated=SimulatedConfig(seed=100), fps=2.0)
+        rig = replace(RigConfig(), simulated=SimulatedConfig(width=640, height=480, seed=100), fps=2.0)
         simulate_takes(Path(work) / "wide", rig, takes=arguments.takes, frames=1, world="wide")
         for part in ("", *parts):
             found = evaluate([Path(work)], model, EvaluateOptions(ablate=part))
-            results[part or "whole"] = {region: found["regions"][region] for region in ("face", "head")}
+            results[part or "whole"] = {region: found["regions"][region] for region in ("face", "eyes", "lips", "head")}
             if not arguments.json:
                 face = found["regions"]["face"]
                 name = f"without {part}" if part else "whole"
-                figures = f"face {face['median_mm']:.2f} mm, vertices {face['vertex_median_mm']:.2f} mm"
+                near = ", ".join(f"{region} {found['regions'][region]['median_mm']:.2f}" for region in ("eyes", "lips"))
+                figures = f"face {face['median_mm']:.2f} mm, vertices {face['vertex_median_mm']:.2f} mm; {near} mm"
                 print(f"{name:<28} {figures}", flush=True)
     if arguments.json:
         print(json.dumps(results))

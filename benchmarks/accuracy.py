@@ -4,7 +4,7 @@
 
 Simulates held-out takes (their seeds are kept out of training), evaluates the model with 8 views and with any 4 of the
 8, and prints beside each figure that of the mean head placed at the true pose: a network that does not clearly beat it
-has learned only pose. `demo`: the stage of `mien demo`, 640x480, another person each take. `wide`: the world of
+has learned only pose. `demo`: the stage of `mien demo` at 640x480, another person each take. `wide`: the world of
 training, 320x240, or the size of the model's pictures if that is larger.
 """
 
@@ -24,7 +24,7 @@ from rig.config import RigConfig, SimulatedConfig
 from rig.simulation.takes import simulate_takes
 
 HELD_OUT = {
-    "demo": (SimulatedConfig(seed=1000), 12, 8),
+    "demo": (SimulatedConfig(width=640, height=480, seed=1000), 12, 8),
     "wide": (SimulatedConfig(width=320, height=240, seed=100), 24, 4),
 }
 """World to its configuration, number of takes, and frame sets per take."""

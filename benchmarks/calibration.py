@@ -76,7 +76,7 @@ def check(runs: int, instants: int, first: int, log: Path | None) -> dict[str, o
     still: list[float] = []
     moved_sigmas: list[float] = []
     for seed in range(first, first + runs):
-        stage, rng = Stage(SimulatedConfig(seed=1000 + seed)), np.random.default_rng(seed)
+        stage, rng = Stage(SimulatedConfig(width=640, height=480, seed=1000 + seed)), np.random.default_rng(seed)
         try:
             shots = [stage.render(0.5 * k) for k in range(instants)]
         finally:

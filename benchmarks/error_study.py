@@ -144,7 +144,7 @@ def main() -> None:
     arguments = parser.parse_args()
     study = Study(arguments.model)
     with tempfile.TemporaryDirectory() as work:
-        rig = replace(RigConfig(), simulated=SimulatedConfig(seed=1000), fps=2.0)
+        rig = replace(RigConfig(), simulated=SimulatedConfig(width=640, height=480, seed=1000), fps=2.0)
         simulate_takes(Path(work) / "demo", rig, takes=arguments.takes, frames=arguments.sets, world="demo")
         for path in find_takes([Path(work)]):
             study.take(path, arguments.sets)

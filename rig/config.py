@@ -37,9 +37,9 @@ class SimulatedConfig:
 
     cameras: int = field(default=8, metadata=limits(1, 64))
     """Number of cameras on the ring."""
-    width: int = field(default=640, metadata=limits(32, 8192))
-    """Picture width, px."""
-    height: int = field(default=480, metadata=limits(32, 8192))
+    width: int = field(default=480, metadata=limits(32, 8192))
+    """Picture width, px. `live` looks at 320x240: larger pictures cost the demo cores and bring it nothing."""
+    height: int = field(default=360, metadata=limits(32, 8192))
     """Picture height, px."""
     seed: int = field(default=7, metadata=limits(0, 2**31))
     """Chooses the person, the look, the rig and the performance."""

@@ -128,6 +128,9 @@ def test_scans_of_another_topology_are_a_truth_too(model: ModelFiles, tmp_path: 
         run(model, tmp_path / "take", metres, 0.1)
     with pytest.raises(TakeError, match="no scan here"):
         run(model, tmp_path / "take", EvaluateOptions(threads=1, scans=tmp_path / "none"), 0.1)
+    write_obj(scans / "000001.obj", SurfaceMesh(scan.vertices, scan.triangles[:0]), "a cloud of points")
+    with pytest.raises(TakeError, match=r"000001\.obj: the scan has no triangles"):
+        run(model, tmp_path / "take", EvaluateOptions(threads=1, scans=scans), 0.1)
 
 
 def test_a_part_that_a_network_has_not_got_cannot_be_left_out(model: ModelFiles, tmp_path: Path) -> None:
@@ -171,7 +174,7 @@ def test_openings_are_found_from_the_units_and_compared() -> None:
 
 def test_the_second_stage_is_nearer_than_the_first(tmp_path: Path) -> None:
     """A person whom no training saw, with the models as they ship."""
-    rig = replace(RigConfig(), simulated=SimulatedConfig(seed=1003), fps=2.0)
+    rig = replace(RigConfig(), simulated=SimulatedConfig(width=640, height=480, seed=1003), fps=2.0)
     simulate_takes(tmp_path / "take", rig, takes=1, frames=2, world="demo")
     faces = {}
     for name in ("live", "reprocess"):
