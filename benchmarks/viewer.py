@@ -7,8 +7,11 @@ changes, so there are two figures: screens with a new mesh and new pictures each
 the camera orbits. Decoding of the JPEG pictures, normals, figures and read-back are in them; the bus is not. The head
 has about 4,300 vertices, like the default topology.
 
+`page`: a picture for a page of `mien view --web`, 960x540, and its JPEG.
+
 `live`: the whole viewer process behind a bus on which another process publishes 30 sets and meshes a second: rate,
-publication of a mesh to the end of its drawing, and memory. With `--live 600`: ten minutes.
+publication of a mesh to the end of its drawing, and memory: mean of each third of the run and the trend over it.
+With `--live 600`: ten minutes.
 """
 
 import argparse
@@ -22,6 +25,7 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from renderer.config import ViewConfig
@@ -30,6 +34,7 @@ from renderer.viewer.context import headless_context
 from renderer.viewer.controls import Look
 from renderer.viewer.presenter import Presenter
 from renderer.viewer.state import ViewState
+from renderer.viewer.web_stage import Seat, Stage
 from streamer.config import BusConfig
 from streamer.geometry import look_at
 from streamer.pixels import encode_pixels
@@ -99,6 +104,7 @@ SCREENS: dict[str, Callable[[Look], Look]] = {
     "frusta": lambda look: replace(look, frusta="pictures"),
     "onion": lambda look: replace(look, onion=True),
     "edges": lambda look: replace(look, edges=True),
+    "clay": lambda look: replace(look, material="clay"),
     "uv": lambda look: replace(look, material="uv"),
     "speed": lambda look: replace(look, material="speed"),
     "views": lambda look: replace(look, material="views"),
@@ -121,7 +127,28 @@ def measure(size: tuple[int, int], cameras: int, frames: int) -> dict[str, objec
         screens[name] = run(presenter, state, head, pictures, frames if name == "free" else max(frames // 4, 5))
         presenter.release()
     context.release()
-    return result | {"screens": screens}
+    return result | {"screens": screens, "page": page(head, pictures, max(frames // 4, 5))}
+
+
+def page(head: Topology, pictures: list[np.ndarray], frames: int) -> dict[str, float]:
+    """What a page of `--web` costs here: a picture of 960x540 with a new mesh each, and its JPEG."""
+    state, stage, times = ViewState("bus"), Stage(None, None), []
+    state.apply(rig(max(len(pictures), 1)), 0)
+    state.apply(head, 0)
+    try:
+        for step in range(frames + 5):
+            feed(state, head, 1000 + step, pictures)
+            seat = Seat(np.array([0.3 + 0.002 * step, 0.1, 0.7]), np.zeros(3), 0.45, 960, 540)
+            started = time.perf_counter()
+            rgb = stage.draw(1, seat, Look(), state, (1000 + step) * PERIOD_NS, step / 30)
+            if rgb is None:
+                raise RuntimeError("a new mesh drew nothing")
+            cv2.imencode(".jpg", rgb, (cv2.IMWRITE_JPEG_QUALITY, 88))
+            if step >= 5:
+                times.append(time.perf_counter() - started)
+    finally:
+        stage.close()
+    return spread(times)
 
 
 def run(
@@ -197,10 +224,12 @@ def live(size: tuple[int, int], cameras: int, seconds: float) -> dict[str, objec
         player.terminate()
         player.join()
     settled = memory[len(memory) // 10 :] or memory
+    thirds = [settled[len(settled) * k // 3 : max(len(settled) * (k + 1) // 3, 1)] for k in range(3)]
     slope = float(np.polyfit(np.arange(len(settled)), settled, 1)[0]) * len(settled) if len(settled) > 2 else 0.0
     shown = {
         "rss_first_mb": round(settled[0], 1),
         "rss_last_mb": round(settled[-1], 1),
+        "rss_thirds_mb": [round(statistics.mean(third or settled), 2) for third in thirds],
         "rss_trend_mb": round(slope, 2),
     }
     return asdict(report) | shown
