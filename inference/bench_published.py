@@ -12,7 +12,7 @@ from inference.engines import open_engine
 from inference.model_store import ModelFiles
 from inference.pipeline import FEW, Outcome, Pipeline
 from inference.precision import plan_folder
-from inference.published import GRAPHS, published_parts
+from inference.published import FULL, GRAPHS, published_parts
 from inference.schedule import ITEM, PICTURES, Access, Stage, run_in_order
 from inference.tempeh.compiled.network import PublishedCameras, PublishedNetwork, PublishedResult
 from streamer.errors import ConfigError, EngineError
@@ -21,7 +21,6 @@ from streamer.types import F32, U8
 
 WIDTH, HEIGHT = 400, 300
 CENTRE_MM = np.array([0.0, -50.0, 0.0])
-FULL = "full"
 
 
 class Rehearsal(PublishedNetwork):

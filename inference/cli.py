@@ -271,12 +271,10 @@ def _bench_model(args: argparse.Namespace) -> int:
 
 def _bench_published(args: argparse.Namespace, settings: Any, chosen: "InferenceConfig") -> dict[str, Any] | None:
     """Return the figures of a published network; None if the model is a live one."""
-    from inference.bench_published import FULL, bench_published
-    from inference.model_store import shipped_models
-    from inference.published import prepared
+    from inference.bench_published import bench_published
+    from inference.published import means_seeded, prepared
 
-    name = args.model or settings.inference.model
-    seeded = name == FULL and FULL not in shipped_models() and not Path(FULL).exists()
+    seeded = means_seeded(args.model or settings.inference.model)
     if not seeded and _model(args, settings).manifest.published is None:
         return None
     if chosen.engine == "tensorrt":

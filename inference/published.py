@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from inference.engines import Graph, Precision, open_engine
-from inference.model_store import ModelFiles, load_model
+from inference.model_store import ModelFiles, load_model, shipped_models
 from inference.precision import plan_folder
 from inference.schedule import PICTURES, Access, Stage
 from inference.tempeh.compiled.network import PublishedCameras, PublishedNetwork, PublishedParts, PublishedResult
@@ -28,6 +28,8 @@ from streamer.types import F32, U8, Camera
 
 log = logging.getLogger(__name__)
 
+FULL = "full"
+"""Name of the released size with seeded weights, where no folder is called so."""
 GRAPHS = ("coarse_features", "localise", "coarse_net", "refine_features")
 """Of `published.export.cpu_graphs`."""
 
@@ -66,6 +68,11 @@ def _prepare(folder: str | None, size: tuple[int, int] | None) -> tuple[str, str
     from inference.tempeh.compiled.prepare import prepare
 
     return prepare(folder, size)
+
+
+def means_seeded(name: str) -> bool:
+    """Whether a name stands for the released size with seeded weights, which `prepared(None)` makes."""
+    return name == FULL and FULL not in shipped_models() and not Path(FULL).exists()
 
 
 def published_parts(model: ModelFiles) -> PublishedParts:
@@ -225,7 +232,7 @@ def published_network(
         model: a published one.
         graphs: of `compile_published`; none: torch runs the modules.
         cameras: of the pictures, by slot.
-        threads: threads of the compiled code.
+        threads: threads of the compiled code, or of torch.
 
     Raises:
         CalibrationError: fewer than two cameras.
@@ -240,4 +247,4 @@ def published_network(
         return StagedInRig(PublishedNetwork(published_parts(model), graphs, placed, threads), straighten)
     from inference.tempeh.published.run import TorchPublished
 
-    return PublishedInRig(TorchPublished(model, placed), straighten)
+    return PublishedInRig(TorchPublished(model, placed, threads), straighten)

@@ -18,9 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference.engines.base import Precision, TensorSpec, check_inputs, choose_precision
+from inference.plans import Plan, PlanKey, PlanStore
 from inference.precision import processor
-from inference.tensorrt.plan import Plan
-from inference.tensorrt.store import PlanKey, PlanStore
 from streamer.errors import EngineError, MissingExtra, ModelError
 from streamer.types import F32
 

@@ -20,9 +20,9 @@ from inference.devices import Buffer, BufferSpec
 from inference.devices.capture import Captures
 from inference.devices.cuda import CudaDevice
 from inference.engines.base import Precision, TensorSpec, check_inputs, choose_precision
+from inference.plans import PlanStore
 from inference.tensorrt.plan import import_tensorrt
 from inference.tensorrt.session import Activation, LoadedPlan, PlanContext, Session
-from inference.tensorrt.store import PlanStore
 from streamer.errors import EngineError, MissingExtra, ModelError
 from streamer.types import F32
 

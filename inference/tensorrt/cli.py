@@ -29,7 +29,9 @@ def add_model_verbs(
         "mien model check live --json",
         common=common,
     )
-    check.add_argument("model", nargs="?", metavar="MODEL", help="name or folder (default: inference.model)")
+    check.add_argument(
+        "model", nargs="?", metavar="MODEL", help="name, folder, or full: the published size (default: inference.model)"
+    )
     check.add_argument("--no-compile", action="store_true", help="only look at the files")
     check.add_argument("--no-parity", action="store_true", help="do not hold engines against torch")
     check.add_argument("--sets", type=at_least_one, default=2, metavar="N", help="frame sets to compare (default: 2)")
@@ -38,7 +40,9 @@ def add_model_verbs(
     export = add_verb(
         models, "export", _export, "a model's graphs as ONNX files and a manifest", example, common=common
     )
-    export.add_argument("model", nargs="?", metavar="MODEL", help="name or folder (default: inference.model)")
+    export.add_argument(
+        "model", nargs="?", metavar="MODEL", help="name, folder, or full: the published size (default: inference.model)"
+    )
     export.add_argument("--out", type=Path, required=True, metavar="DIR", help="new folder")
     export.add_argument(
         "--precision", choices=("f32", "f16"), default="f32", help="of the convolution nets (default: f32)"
@@ -53,9 +57,11 @@ def add_model_verbs(
 
 def _load(args: argparse.Namespace) -> tuple["ModelFiles", Any]:
     from inference.model_store import load_model
+    from inference.published import means_seeded, prepared
 
     settings = args.load()
-    return load_model(args.model or settings.inference.model), settings
+    name = args.model or settings.inference.model
+    return prepared(None)[0] if means_seeded(name) else load_model(name), settings
 
 
 def _check(args: argparse.Namespace) -> int:

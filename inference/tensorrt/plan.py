@@ -5,29 +5,18 @@ them per number of views, so that no optimisation profile is needed: the shapes 
 argument, because the two are separate packages; both are imported in this file only.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from inference.plans import Plan
 from streamer.errors import EngineError, MissingExtra, ModelError
 
 OPTIONS = "without TF32"
 """What the builder is told, as part of a plan's key. TF32 is on by default and rounds factors to 10 bits: 1.6 mm."""
+HEARD = 20
+"""Complaints that are kept: the last one is told, and a device that fails for hours must not fill the memory."""
 CAPABILITIES = (75, 80, 86, 89, 120)
 """Compute capabilities, times ten, that TensorRT-RTX compiles for without a GPU. It knows no 90."""
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """A compiled graph."""
-
-    data: bytes
-    """What the engine loads: code of a machine, so only plans of one's own may be loaded."""
-    inputs: Mapping[str, tuple[int, ...]]
-    """Input name to static shape, float32, in the order of the file."""
-    outputs: Mapping[str, tuple[int, ...]]
-    """Output name to static shape, float32, in the order of the file."""
 
 
 def import_tensorrt() -> Any:
@@ -69,6 +58,7 @@ def make_logger(trt: Any, said: list[str]) -> Any:
             """Take a message; it may come from any thread."""
             if int(severity) <= int(trt.ILogger.ERROR):
                 said.append(msg.strip())
+                del said[:-HEARD]
 
     return Logger()
 

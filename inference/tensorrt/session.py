@@ -11,8 +11,8 @@ import numpy as np
 
 from inference.devices.cuda import CudaDevice
 from inference.engines.base import TensorSpec
-from inference.tensorrt.plan import OPTIONS, Plan, last, make_logger, make_plan
-from inference.tensorrt.store import PlanKey, PlanStore
+from inference.plans import Plan, PlanKey, PlanStore
+from inference.tensorrt.plan import OPTIONS, last, make_logger, make_plan
 from streamer.errors import EngineError
 
 log = logging.getLogger(__name__)

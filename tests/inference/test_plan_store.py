@@ -12,9 +12,7 @@ import pytest
 
 from inference.engines.openvino import OpenVinoEngine
 from inference.engines.tensorrt import TensorRtEngine
-from inference.tensorrt import store
-from inference.tensorrt.plan import Plan
-from inference.tensorrt.store import PlanKey, PlanStore
+from inference.plans import KEY_BYTES, Plan, PlanKey, PlanStore
 from streamer.errors import EngineError
 from tests.inference.fake_gpu.install import Libraries, install
 from tests.inference.fake_gpu.machine import Machine
@@ -186,13 +184,13 @@ def test_a_key_of_several_processes_is_one(tmp_path: Path, monkeypatch: pytest.M
     link = os.link
 
     def later(source: str, target: Path) -> None:
-        target.write_bytes(b"k" * store.KEY_BYTES)
+        target.write_bytes(b"k" * KEY_BYTES)
         target.chmod(0o600)
         link(source, target)
 
     monkeypatch.setattr(os, "link", later)
     plans.save(KEY, PLAN)
-    assert (tmp_path / "key").read_bytes() == b"k" * store.KEY_BYTES and plans.load(KEY) == PLAN
+    assert (tmp_path / "key").read_bytes() == b"k" * KEY_BYTES and plans.load(KEY) == PLAN
 
 
 def test_memory_that_is_short_at_the_build_is_told(machine: Machine, graph: Path, tmp_path: Path) -> None:

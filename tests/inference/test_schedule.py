@@ -9,8 +9,10 @@ import pytest
 from inference.devices import BufferSpec
 from inference.devices.cpu import CpuDevice
 from inference.pipeline import SLOTS, delivery
+from inference.published import StagedInRig
 from inference.reconstruct import CHECK, PREPARE, VIEWS
 from inference.schedule import ITEM, PICTURES, RESULT, WHEN, Access, Plan, Scheduler, Slot, Stage, ends
+from inference.tempeh.close_ups import CloseUpNetwork
 from inference.tempeh.compiled.network import PublishedNetwork
 from inference.tempeh.live import LiveNetwork
 from inference.tempeh.second_stage import HALVED, SecondStageNetwork
@@ -28,13 +30,7 @@ def live_stages(tracker: Tracker | None = None) -> tuple[Stage, ...]:
     """The declarations of the live network, between those of the reconstructor."""
     bare = object.__new__(LiveNetwork)
     bare._source, bare._tracker = PICTURES, tracker
-    first, *rest = bare.stages()
-    return (
-        Stage(PREPARE, PREPARE, nothing, (ITEM,), (PICTURES, WHEN, VIEWS)),
-        replace(first, after=(PREPARE,)),
-        *rest,
-        Stage(CHECK, rest[-1].stream, nothing, (ITEM, VIEWS, RESULT), (RESULT,)),
-    )
+    return _between(bare.stages())
 
 
 def published_stages() -> tuple[Stage, ...]:
@@ -50,6 +46,32 @@ def second_stages() -> tuple[Stage, ...]:
     bare._first._source, bare._first._tracker = HALVED, None
     first, *rest = bare.stages()
     return (Stage(PREPARE, PREPARE, nothing, (ITEM,), (PICTURES,)), replace(first, after=(PREPARE,)), *rest)
+
+
+def close_up_stages() -> tuple[Stage, ...]:
+    """The declarations of the live network as it ships: with close-ups, which look at the pictures once more."""
+    network, first = object.__new__(CloseUpNetwork), object.__new__(LiveNetwork)
+    first._source, first._tracker = PICTURES, None
+    network._network = first
+    return _between(network.stages())
+
+
+def rig_stages() -> tuple[Stage, ...]:
+    """The declarations of the published network in a rig, which makes its pictures straight."""
+    network = object.__new__(StagedInRig)
+    network._staged = object.__new__(PublishedNetwork)
+    return _between(network.stages())
+
+
+def _between(stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
+    """A network's stages between those of the reconstructor."""
+    first, *rest = stages
+    return (
+        Stage(PREPARE, PREPARE, nothing, (ITEM,), (PICTURES, WHEN, VIEWS)),
+        replace(first, after=(PREPARE,)),
+        *rest,
+        Stage(CHECK, rest[-1].stream, nothing, (ITEM, VIEWS, RESULT), (RESULT,)),
+    )
 
 
 GPU_LIKE = (
@@ -89,7 +111,9 @@ def plan_of(name: str) -> Plan:
         "live": live_stages,
         "tracked": lambda: live_stages(Tracker()),
         "second": second_stages,
+        "close-ups": close_up_stages,
         "published": published_stages,
+        "rig": rig_stages,
         "gpu": lambda: GPU_LIKE,
     }
     declared = makers[name]()
@@ -113,7 +137,7 @@ def waits_of(plan: Plan) -> list[tuple[str, str]]:
     return [(stage.name, other) for stage in plan.stages for other in stage.after]
 
 
-PLANS = ("live", "tracked", "second", "published", "gpu")
+PLANS = ("live", "tracked", "second", "close-ups", "published", "rig", "gpu")
 ALL_WAITS = [(name, k) for name in PLANS for k in range(len(waits_of(plan_of(name))))]
 
 

@@ -9,12 +9,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from inference.bench_published import FULL
 from inference.engines import open_engine
 from inference.model_export import ExportOptions, export_model
 from inference.model_store import ModelFiles
 from inference.precision import plan_folder
-from inference.published import GRAPHS, prepared, published_cameras, published_parts
+from inference.published import FULL, GRAPHS, prepared, published_cameras, published_parts
 from inference.stand_in import stand_in_rig, stand_in_sets
 from inference.tempeh.compiled.depth import visibility
 from inference.tempeh.compiled.network import PublishedNetwork, stage_pictures
@@ -148,7 +147,7 @@ class PublishedCases:
 
     def _volumes(self, stage: RefineStage, maps: F32, start: F32, some: torch.Tensor) -> F32:
         with torch.inference_mode():
-            vertices = torch.from_numpy(start)[None]
+            vertices = torch.from_numpy(np.array(start))[None]
             points = stage.local_grids(vertices[:, some]).points
             seen = torch.from_numpy(self._seen)[None].float()[:, :, some]
             views = view_tensors(self._fine, self.cameras.camera_from_world)

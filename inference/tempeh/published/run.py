@@ -78,7 +78,7 @@ class Modules:
             chosen: (M,) indices of vertices.
         """
         stage, views = self.refine, view_tensors(given, camera_from_world)
-        vertices = torch.from_numpy(start)[None]
+        vertices = torch.from_numpy(np.array(start))[None]  # a template is read-only, which torch cannot hold
         normals = stage.normals(vertices)
         maps = torch.cat([stage.features(image[None]) for image in torch.from_numpy(given.images)])[None]
         sees = torch.from_numpy(seen)[None].float()
@@ -131,14 +131,15 @@ class TorchPublished:
     Args:
         model: see `store`.
         cameras: of the pictures.
+        threads: threads of a run.
 
     Raises:
         ModelError: the weights do not fit.
     """
 
-    def __init__(self, model: ModelFiles, cameras: PublishedCameras) -> None:
+    def __init__(self, model: ModelFiles, cameras: PublishedCameras, threads: int) -> None:
         """Load both stages."""
-        self._modules, self._cameras = Modules(model), cameras
+        self._modules, self._cameras, self._threads = Modules(model), cameras, threads
         _ = self._modules.coarse, self._modules.refine
 
     def run(self, pictures: U8, mask: F32) -> PublishedResult:
@@ -146,6 +147,7 @@ class TorchPublished:
         coarse, fine, there = stage_pictures(pictures, mask, len(self._cameras.K_refine))
         c, modules = self._cameras, self._modules
         poses = c.camera_from_world[there]
+        torch.set_num_threads(self._threads)
         with torch.inference_mode():
             small = StageInputs(coarse, c.K_coarse[there], c.distortion_coarse[there])
             large = StageInputs(fine, c.K_refine[there], c.distortion_refine[there])

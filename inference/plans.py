@@ -13,10 +13,10 @@ import logging
 import os
 import secrets
 import tempfile
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from inference.tensorrt.plan import Plan
 from streamer.errors import EngineError
 
 log = logging.getLogger(__name__)
@@ -26,6 +26,18 @@ MAGIC = b"mien plan 1\n"
 KEY_BYTES = 32
 SIGNATURE_BYTES = 32
 LENGTH_BYTES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A compiled graph."""
+
+    data: bytes
+    """What the engine loads: code of a machine, so only plans of one's own may be loaded."""
+    inputs: Mapping[str, tuple[int, ...]]
+    """Input name to static shape, float32, in the order of the file."""
+    outputs: Mapping[str, tuple[int, ...]]
+    """Output name to static shape, float32, in the order of the file."""
 
 
 @dataclass(frozen=True, slots=True)
