@@ -52,7 +52,7 @@ cameras at 10 pictures per second, gateway, browser view and recorder. `silence`
 or from the cause going away until meshes came again; `-`: they never stopped. After every run takes were verified,
 frames balanced (published = used + unused by reason), and what was left behind was looked for: processes, shared
 memory, ports; in processes that were not touched also more threads, files or segments than before. Of a fault that was
-tried several times the worst is told. Asked: 2 s, of the engine 5 s with its compiled graphs kept.
+tried several times the worst is told. Asked: 2 s, of the engine 5 s with its compiled graphs kept.{note}
 
 | fault | what was seen | silence, s | as it should be |
 | --- | --- | --- | --- |
@@ -160,14 +160,14 @@ def worst(rows: list[Seen]) -> list[tuple[Seen, int, int]]:
     ]
 
 
-def page(rows: list[Seen]) -> str:
-    """Return the document."""
+def page(rows: list[Seen], note: str = "") -> str:
+    """Return the document; `note` says under what conditions it was made."""
     lines = [
         f"| {row.fault} | {row.seen.replace('|', '/')} | {'-' if row.back_s is None else f'{row.back_s:.1f}'} "
         f"| {well} of {count} |"
         for row, count, well in worst(rows)
     ]
-    return HEAD + "\n".join(lines) + "\n"
+    return HEAD.replace("{note}", f" {note}" if note else "") + "\n".join(lines) + "\n"
 
 
 def main() -> int:
@@ -178,6 +178,7 @@ def main() -> int:
     parser.add_argument("--times", type=int, default=1, metavar="N", help="so often in a row")
     parser.add_argument("--rows-of", nargs="+", type=Path, default=[], metavar="JSON", help="run nothing, use these")
     parser.add_argument("--write", type=Path, metavar="FILE", help="write the table as a page")
+    parser.add_argument("--note", default="", metavar="TEXT", help="under what conditions, for the page")
     args = parser.parse_args()
     rows: list[Seen] = []
     for path in args.rows_of:
@@ -190,7 +191,7 @@ def main() -> int:
             rows += run(Path(folder), args.rows)
     good = bool(rows) and all(row.ok for row in rows)
     if args.write:
-        args.write.write_text(page(rows), "utf-8")
+        args.write.write_text(page(rows, args.note), "utf-8")
     print(json.dumps({"ok": good, "rows": [dataclasses.asdict(row) for row in rows]}) if args.json else page(rows))
     return 0 if good else 1
 
