@@ -21,6 +21,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from rig.config import RigConfig, SimulatedConfig
 from tests.mien import faults
 from tests.mien.faults import Seen
 from tests.mien.house import SMALL, Fault, House
@@ -31,11 +32,13 @@ PROCESSES = ("node", "infer", "record", "serve", "view")
 SILENCE_S = 6.0
 FROZEN_S = 4.5
 """Longer than the silence after which the console tells of a process (3 s of heartbeats, which come each second)."""
+STAGE = SimulatedConfig()
 DEMO = {
-    "rig.fps": 30, "rig.simulated.cameras": 8, "rig.simulated.width": 640, "rig.simulated.height": 480,
-    "inference.threads": 0, "sync.deadline_ms": 120, "record.roll_s": 30,
+    "rig.fps": RigConfig().fps, "rig.simulated.cameras": STAGE.cameras, "rig.simulated.width": STAGE.width,
+    "rig.simulated.height": STAGE.height, "inference.threads": 0, "sync.deadline_ms": 120, "record.roll_s": 30,
 }  # fmt: skip
 """The defaults, in place of the small house's."""
+DEMO_TEXT = f"{STAGE.cameras} cameras of {STAGE.width}x{STAGE.height} at {RigConfig().fps:g} per second"
 CAMERAS = {
     "a camera delivers nothing for 4 s": ({"stall_camera": 1, "stall_after_s": 8.0, "stall_for_s": 4.0}, "no pictures"),
     "a camera is unplugged and plugged in again 4 s later": (
@@ -77,7 +80,7 @@ def demo_house() -> Iterator[tuple[str, Callable[[House], Seen]]]:
         yield (
             f"demo-size {name}",
             lambda house, name=name: dataclasses.replace(
-                row := faults.kill(house, name), fault=f"{row.fault}, eight cameras of 640x480 at 30 per second"
+                row := faults.kill(house, name), fault=f"{row.fault}, {DEMO_TEXT}"
             ),
         )
 
