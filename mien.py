@@ -223,7 +223,7 @@ def _add_own_verbs(verbs: Verbs, common: argparse.ArgumentParser) -> None:
 
     example = 'eval "$(mien completion bash)"'
     completion = add("completion", _completion, "what a shell needs to complete commands and options", example)
-    completion.add_argument("shell", choices=("bash", "zsh"), help="which shell")
+    completion.add_argument("shell", choices=("bash", "zsh", "fish"), help="which shell")
 
     add("doctor", _doctor, "what of Mien works on this machine, and what to do about the rest", "mien doctor --json")
 

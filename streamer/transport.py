@@ -249,7 +249,7 @@ class Subscriber:
         self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE)
         self._socket.setsockopt(zmq.RECONNECT_IVL, 50)
         self._socket.setsockopt(zmq.RECONNECT_IVL_MAX, 200)  # who was restarted is heard at once
-        # The kernel asks again after 1, 2, 4, ... s: left to it, a line that was cut for long is noticed late to be back.
+        # The kernel asks again after 1, 2, 4, ... s: left to it, a line that was cut is noticed late to be back.
         self._socket.setsockopt(zmq.CONNECT_TIMEOUT, CONNECT_MS)
         _notice_dead_peers(self._socket)
         self._socket.setsockopt(zmq.IPV6, any(host.startswith("[") for host, _ in addresses))

@@ -135,6 +135,8 @@ def load_board(path: Path) -> Board:
     """
     try:
         table = tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise CalibrationError(f"{path}: no such file; docs/calibration.md shows how a board is described") from error
     except (OSError, ValueError) as error:
         raise CalibrationError(f"{path}: the board cannot be read: {error}") from error
     return board_from_table(table, str(path))

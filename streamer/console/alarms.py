@@ -17,6 +17,8 @@ FULL_MIN, LOW_MIN = 2.0, 10.0
 SUPERSEDED = 0.5
 """Share of frames that a newer set overtook, above which the engine is too slow for the cameras."""
 PARTIAL = 0.1
+HANGS_S = 3.0
+"""Sets of so many seconds of which no mesh comes: an engine that has hung still sends heartbeats."""
 JUMP_S = 0.5
 
 REASONS = {
@@ -96,7 +98,11 @@ def _flow(state: ConsoleState) -> Iterator[Alarm]:
             yield Alarm("warning", "infer", f"{cause}: {count} in 10 s", remedy)
     taken = sum(flow.sets_lately.get(kind, 0) for kind in ("complete", "partial"))
     views = flow.views or 1.0
-    if taken and lately.get("superseded", 0) > SUPERSEDED * taken * views:
+    usual = median([each.fps for each in state.cameras if each.fps] or [0.0])
+    if taken > max(10.0, HANGS_S * usual) and not flow.meshes_lately and not lately.get("failed"):
+        remedy = "choose infer and press ctrl+r to start it again; see its log for why"
+        yield Alarm("alarm", "infer", f"{taken} sets came and no mesh was made of them: the engine hangs", remedy)
+    elif taken and lately.get("superseded", 0) > SUPERSEDED * taken * views:
         cause = "the engine leaves out more than half of the sets: it is slower than the cameras"
         yield Alarm("warning", "infer", cause, "lower rig.fps, or use a smaller model")
     if taken >= 10 and (partial := flow.sets_lately.get("partial", 0)) > PARTIAL * taken:

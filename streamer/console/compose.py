@@ -180,6 +180,7 @@ def flow_view(heard: Heard | None, lately: Mapping[str, int]) -> FlowView:
         sets=_below(counters, "sets."),
         sets_lately=_below(lately, "sets."),
         meshes=counters.get("meshes", 0),
+        meshes_lately=lately.get("meshes", 0),
         meshes_per_s=rate,
         latency_ms=_below(gauges, "latency_ms."),
         network_ms=_below(gauges, "network_ms."),

@@ -69,6 +69,8 @@ class FlowView:
     """The same over the last ten seconds."""
     meshes: int = 0
     """Since inference began."""
+    meshes_lately: int = 0
+    """Over the last ten seconds."""
     meshes_per_s: float | None = None
     """Rate."""
     latency_ms: Mapping[str, float] = field(default_factory=dict)

@@ -34,7 +34,7 @@ def test_a_shell_completes_commands_and_options(line: str, wanted: set[str], tmp
     assert {word.strip() for word in (tmp_path / "answer").read_text().split()} == wanted
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh"])
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_what_a_shell_needs_is_printed(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert mien.main(["completion", shell]) == 0
     assert "_ARGCOMPLETE" in capsys.readouterr().out

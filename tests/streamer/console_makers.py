@@ -62,7 +62,7 @@ def trouble() -> ConsoleState:
         "record": (9.0, 141.0), "serve": (4.0, 96.0), "infer": (121.0, 611.0), "node": (88.0, 402.0),
     }  # fmt: skip
     lately = {"dropped-by-camera.cam_6": 12, "published.cam_0": 300}
-    used = {"unused.superseded": 44, "unused.late": 9, "sets.complete": 260, "sets.partial": 40}
+    used = {"meshes": 256, "unused.superseded": 44, "unused.late": 9, "sets.complete": 260, "sets.partial": 40}
     state = ConsoleState(
         time_ns=NOW_NS,
         up_s=722.0,

@@ -19,7 +19,7 @@ GOOD = ConsoleState(
     ready=True,
     processes=(ProcessView("node", "ready", "running", age_s=0.5), ProcessView("infer", "ready", "running", age_s=0.5)),
     cameras=tuple(CameraView(f"cam_{k}", fps=30.0, published=900) for k in range(4)),
-    flow=FlowView(sets_lately={"complete": 300}, views=4.0, unused_lately={"superseded": 20}),
+    flow=FlowView(sets_lately={"complete": 300}, meshes_lately=295, views=4.0, unused_lately={"superseded": 20}),
     take=TakeView("recording", disk_free_gb=100.0, disk_mb_per_s=10.0, minutes_left=160.0),
 )
 
@@ -27,6 +27,7 @@ GOOD = ConsoleState(
 def test_nothing_wrong_no_alarm() -> None:
     assert find(GOOD) == ()
     assert find(ConsoleState(1, 0.0)) == (), "nothing was heard yet: nothing is wrong yet"
+    assert find(flow(meshes_lately=0, sets_lately={"complete": 80})(GOOD)) == (), "of under 3 s no mesh has to be there"
     assert find(process(why="was killed", restarts=1, pid=7, up_s=61.0)(GOOD)) == (), "a minute later it is no news"
 
 
@@ -65,6 +66,7 @@ def process(**changes: object) -> Callable[[ConsoleState], ConsoleState]:
             "was killed; it was started",
         ),
         (process(age_s=9.0), "alarm", "node", "no sign of life for 9 s"),
+        (flow(meshes_lately=0), "alarm", "infer", "300 sets came and no mesh was made of them: the engine hangs"),
         (process(health="degraded", message="cam_2 is away"), "alarm", "node", "cam_2 is away"),
         (process(health="starting", message="no calibration yet"), "warning", "node", "no calibration yet"),
         (process(state="elsewhere", age_s=8.0), "alarm", "node", "not heard for 8 s"),
