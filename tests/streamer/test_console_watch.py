@@ -1,0 +1,107 @@
+"""The watch acts: on a clock that was set back, and on a recorder that was killed."""
+
+import time
+from collections import deque
+from types import SimpleNamespace
+
+import pytest
+
+from streamer.config import RecordConfig
+from streamer.console import watch as module
+from streamer.console.watch import Watch
+
+
+class Supervisor:
+    """Notes what it is asked for."""
+
+    def __init__(self, *names: str) -> None:
+        self.names, self.asked = names, list[str]()
+        self.restarts = dict.fromkeys(names, 0)
+        self.events: deque[object] = deque()
+        self.ready = True
+
+    def has(self, name: str) -> bool:
+        return name in self.names
+
+    def restart(self, name: str) -> None:
+        self.asked.append(name)
+
+    def states(self) -> tuple[()]:
+        return ()
+
+
+class Link:
+    """A recorder that answers nothing."""
+
+    def __init__(self) -> None:
+        self.status, self.take_bytes, self.fits, self.told, self.rescued = None, 0, dict[str, int](), "", 0
+
+    def rescue(self) -> None:
+        self.rescued += 1
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """The clocks that the watch reads: monotonic and of the day, s."""
+    now = SimpleNamespace(mono=100.0, day=1.8e9)
+    fake = SimpleNamespace(
+        monotonic=lambda: now.mono, time=lambda: now.day, time_ns=lambda: int(now.day * 1e9),
+        strftime=time.strftime, localtime=time.localtime,
+    )  # fmt: skip
+    monkeypatch.setattr(module, "time", fake)
+    return now
+
+
+def made(supervisor: Supervisor, link: Link | None = None) -> Watch:
+    board = SimpleNamespace(lives={}, heard_s=lambda _name: 0.0)
+    return Watch(supervisor, board, RecordConfig(), link)  # type: ignore[arg-type]
+
+
+def pass_time(clock: SimpleNamespace, watch: Watch, seconds: float, day: float | None = None) -> None:
+    clock.mono += seconds
+    clock.day += seconds if day is None else day
+    watch.look()
+
+
+@pytest.mark.parametrize("jump_s", [-3600.0, -0.6])
+def test_a_clock_that_was_set_back_restarts_the_cameras_once_and_nobody_else(
+    clock: SimpleNamespace, jump_s: float
+) -> None:
+    supervisor = Supervisor("record", "infer", "node")
+    watch = made(supervisor)
+    pass_time(clock, watch, 1.0)
+    pass_time(clock, watch, 1.0, 1.0 + jump_s)
+    for _ in range(5):
+        pass_time(clock, watch, 1.0)
+    assert supervisor.asked == ["node"]
+    (alarm,) = watch.state.alarms
+    assert alarm.what == "clock" and f"jumped by {jump_s:+.1f} s" in alarm.cause
+    pass_time(clock, watch, module.JUMP_KEPT_S + 1.0)
+    pass_time(clock, watch, 1.0)
+    assert watch.state.alarms == (), "a minute later it is no news"
+
+
+@pytest.mark.parametrize("jump_s", [3600.0, -0.4, 0.4])
+def test_forward_and_in_small_steps_nobody_is_disturbed(clock: SimpleNamespace, jump_s: float) -> None:
+    supervisor = Supervisor("infer", "node")
+    watch = made(supervisor)
+    pass_time(clock, watch, 1.0)
+    pass_time(clock, watch, 1.0, 1.0 + jump_s)
+    assert supervisor.asked == []
+    assert [alarm.what for alarm in watch.state.alarms] == (["clock"] if jump_s > 1 else [])
+
+
+def test_without_cameras_here_a_clock_set_back_restarts_nothing(clock: SimpleNamespace) -> None:
+    supervisor = Supervisor("infer")
+    pass_time(clock, made(supervisor), 1.0, -5.0)
+    assert supervisor.asked == []
+
+
+def test_a_recorder_that_failed_is_rescued_once_for_each_time(clock: SimpleNamespace) -> None:
+    supervisor, link = Supervisor("record"), Link()
+    watch = made(supervisor, link)
+    pass_time(clock, watch, 1.0)
+    supervisor.restarts["record"] = 1
+    for _ in range(3):
+        pass_time(clock, watch, 0.1)
+    assert link.rescued == 1
