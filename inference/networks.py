@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from inference.devices import BufferSpec, Device, Space
 from inference.engines import Graph, Precision, open_engine
 from inference.model_store import ModelFiles
 from inference.precision import decision_file, harmless, keep_decision, kept_decision, plan_folder
@@ -55,6 +56,23 @@ class Closing(Protocol):
         """End them."""
 
 
+@runtime_checkable
+class OnDevice(StagedNetwork, Protocol):
+    """A network whose stages run on a device of their own, and only in a `Pipeline` on it."""
+
+    @property
+    def device(self) -> Device:
+        """The device; the pipeline's from its start on."""
+
+    @property
+    def buffers(self) -> Mapping[str, BufferSpec]:
+        """What every slot holds."""
+
+    @property
+    def spaces(self) -> Mapping[str, Space]:
+        """Where each stream's work runs."""
+
+
 NetworkFactory = Callable[[ModelFiles, Mapping[str, Graph], Sequence[Camera]], Network]
 """Makes a network of a model, its compiled graphs, and the cameras of the pictures (at most `max_views`, by slot)."""
 
@@ -65,6 +83,8 @@ def own_network(
     cameras: Sequence[Camera],
     tracker: "Tracker | None" = None,
     threads: int = 0,
+    engine: str = "openvino",
+    precision: Precision = "f32",
 ) -> Network:
     """Make the network that a model is of: a live or a published one.
 
@@ -74,6 +94,8 @@ def own_network(
         cameras: of the pictures.
         tracker: see `live_network`; a published network looks at every set for itself.
         threads: threads of a published network's compiled code; 0: half of all cores.
+        engine: what runs a published network.
+        precision: of a published network's nets, where the engine has a choice.
 
     Raises:
         ModelError: the graphs are for another number of views, or the weights do not fit.
@@ -84,7 +106,7 @@ def own_network(
         return live_network(model, graphs, cameras, tracker=tracker)
     from inference.published import published_network
 
-    return published_network(model, graphs, cameras, share_of_cores(threads))
+    return published_network(model, graphs, cameras, engine, precision, share_of_cores(threads))
 
 
 def share_of_cores(threads: int) -> int:

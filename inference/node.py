@@ -42,6 +42,8 @@ QUIET_S = 0.2
 """At the end the bus counts as empty once nothing came for this long."""
 LAST_S = 2.0
 """Longest time spent at the end on counting what still comes."""
+GOES_ON_S = 0.3
+"""A frame published so long after inference was told to stop shows a node that goes on: the next life counts those."""
 NO_CALIBRATION = "no calibration yet: waiting for a camera node"
 TROUBLE_S = 5.0
 """How long an error stays in Health."""
@@ -86,7 +88,7 @@ def run_infer(
         if bound is not None:
             bound(publisher.endpoint)
         model = load_model(config.model)
-        node = _Node(model, sync, publisher, network, merge=len(node_endpoints(bus)) > 1, track=config.track)
+        node = _Node(model, config, sync, publisher, network, merge=len(node_endpoints(bus)) > 1)
         with HealthBeat(publisher, "infer", node.vitals):
             # A camera node that runs already tells of its cameras each second: the engine is not waited for first.
             with Subscriber(node_endpoints(bus), ("calibration",), keys_dir=bus.keys_dir) as early:
@@ -95,7 +97,7 @@ def run_infer(
             used = ", ".join(sorted({graph.precision for graph in graphs.values()}))
             log.info("model '%s' (%s) on %s in %s", model.name, model.id, config.engine, used or "no graph")
             with Subscriber(node_endpoints(bus), CHANNELS, keys_dir=bus.keys_dir) as subscriber:
-                node.run(subscriber, graphs, config.threads, stop, end_s, known)
+                node.run(subscriber, graphs, stop, end_s, known)
         return dict(node.vitals().counters)
 
 
@@ -105,19 +107,18 @@ class _Node:
     def __init__(
         self,
         model: ModelFiles,
+        config: InferenceConfig,
         sync: SyncConfig,
         publisher: Publisher,
         network: NetworkFactory | None,
         *,
         merge: bool,
-        track: bool,
     ) -> None:
-        self._model, self._sync, self._publisher = model, sync, publisher
-        self._network, self._merge, self._track = network, merge, track
+        self._model, self._config, self._sync, self._publisher = model, config, sync, publisher
+        self._network, self._merge = network, merge
         self._tracker: Tracker | None = None
         self._followed: Counter[str] = Counter()
         self._graphs: dict[str, Graph] = {}
-        self._threads = 0
         self._ledger = Ledger()
         self._meter = Meter()
         self._counts: Counter[str] = Counter(meshes=0, errors=0)
@@ -133,12 +134,11 @@ class _Node:
         self,
         subscriber: Subscriber,
         graphs: dict[str, Graph],
-        threads: int,
         stop: threading.Event,
         end_s: float,
         known: Sequence[tuple[str, Message]] = (),
     ) -> None:
-        self._graphs, self._threads = graphs, threads
+        self._graphs = graphs
         self._state = "running"
         try:
             for _, message in known:
@@ -218,7 +218,7 @@ class _Node:
             return
         whole = Calibration(tuple(cameras.values()), calibration.source)
         self._reconstructor = Reconstructor(
-            self._model, whole, threads=self._threads, graphs=self._graphs, network=self._make_network()
+            self._model, whole, threads=self._config.threads, graphs=self._graphs, network=self._make_network()
         )
         self._assembler = Assembler(whole.ids, self._sync)
         self._pipeline = self._reconstructor.pipeline(self._deliver, mode="latest")
@@ -227,8 +227,15 @@ class _Node:
         """Return what makes the network; nothing that was known of the head before holds for another calibration."""
         if self._network is not None:
             return self._network
-        self._followed, self._tracker = self._tracking(), Tracker() if self._track else None
-        return partial(own_network, tracker=self._tracker, threads=self._threads)
+        self._followed, self._tracker = self._tracking(), Tracker() if self._config.track else None
+        chosen = self._config
+        return partial(
+            own_network,
+            tracker=self._tracker,
+            threads=chosen.threads,
+            engine=chosen.engine,
+            precision=chosen.precision,
+        )
 
     def _tracking(self) -> Counter[str]:
         """Sets so far that were tracked, localised and lost."""
@@ -283,7 +290,7 @@ class _Node:
 
     def _finish(self, subscriber: Subscriber) -> None:
         """Count what still comes, end the pipeline, close the account."""
-        deadline_s = time.monotonic() + LAST_S
+        deadline_s, ends_ns = time.monotonic() + LAST_S, time.time_ns() + round(GOES_ON_S * 1e9)
         while (left_s := deadline_s - time.monotonic()) > 0:
             received = subscriber.receive(min(QUIET_S, left_s))
             if received is None:
@@ -292,6 +299,8 @@ class _Node:
             if isinstance(received[1], Frame):
                 self._ledger.arrived(received[1].camera, received[1].sequence)
                 self._ledger.refuse("after-stop")
+                if received[1].publish_time_ns > ends_ns:
+                    break
             elif isinstance(received[1], Health):
                 self._ledger.announced(received[1].counters)
         if self._assembler is not None:

@@ -156,7 +156,8 @@ def table(found: dict[str, Any]) -> str:
     """The rows for people."""
     if found["skipped"]:
         return f"engines are not compared: {found['skipped']}"
-    lines = [f"distance from {found['reference']} on the vertices, {found['sets']} sets, {found['views']} views"]
+    which = f"{found['vertices']} vertices" if "vertices" in found else "the vertices"
+    lines = [f"distance from {found['reference']} on {which}, {found['sets']} sets, {found['views']} views"]
     for row in found["rows"]:
         figures = f"median {row['median_mm']:.4f}  max {row['max_mm']:.4f} mm" if not row["skipped"] else row["skipped"]
         lines.append(f"  {row['engine']:<9} {row['precision']:<5} {figures}")

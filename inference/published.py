@@ -1,21 +1,21 @@
 """The published network in a rig: its graphs, its cameras, and what runs it. Torch only where it is asked for by name.
 
-`openvino`: graphs for the large convolutions, compiled code for the rest (inference/tempeh/compiled/). `torch`: the
-modules themselves, of any size, the reference. The graphs are exported once, in a process of their own that takes
-torch's memory with it, and kept in the cache.
+`openvino`: graphs for the large convolutions, compiled code for the rest (inference/tempeh/compiled/). `tensorrt`: all
+of it on the GPU (inference/tempeh/gpu/). `torch`: the modules themselves, of any size, the reference. Graphs are
+exported once, in a process of their own that takes torch's memory with it, and kept in the cache.
 """
 
-import logging
 import multiprocessing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import cv2
 import numpy as np
 
+from inference.devices import BufferSpec, Device, Space
 from inference.engines import Graph, Precision, open_engine
 from inference.model_store import ModelFiles, load_model, shipped_models
 from inference.precision import plan_folder
@@ -26,7 +26,10 @@ from inference.topology_file import read_arrays
 from streamer.errors import CalibrationError, EngineError, MissingExtra, ModelError
 from streamer.types import F32, U8, Camera
 
-log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from inference.tempeh.gpu.network import CudaPublishedNetwork
+
+Made = TypeVar("Made")
 
 FULL = "full"
 """Name of the released size with seeded weights, where no folder is called so."""
@@ -55,13 +58,38 @@ def prepared(folder: str | None, size: tuple[int, int] | None = None) -> tuple[M
         MissingExtra: torch is not installed, and something has to be made.
         ModelError: the model cannot be read, or is no published one.
     """
+    model, graphs = _elsewhere(_prepare, folder, size)
+    return load_model(Path(model)), Path(graphs)
+
+
+def exported(model: ModelFiles, precision: str, views: int) -> Path:
+    """Return the folder of a published model's graphs for a GPU, made in a process of their own.
+
+    Args:
+        model: the model.
+        precision: of its refinement's nets, `f32` or `f16`.
+        views: cameras of the rig.
+
+    Raises:
+        MissingExtra: torch is not installed, and they have to be made.
+    """
+    return Path(_elsewhere(_export, str(model.folder), precision, views))
+
+
+def _elsewhere(work: Callable[..., Made], *arguments: Any) -> Made:
+    """Call a function in a process of its own."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as process:
         try:
-            model, graphs = process.submit(_prepare, folder, size).result()
+            return process.submit(work, *arguments).result()
         except ModuleNotFoundError as error:
             raise MissingExtra(str(error.name), "train") from error
-    return load_model(Path(model)), Path(graphs)
+
+
+def _export(folder: str, precision: str, views: int) -> str:
+    from inference.tempeh.gpu.bench import exported_for
+
+    return str(exported_for(load_model(Path(folder)), precision, views))
 
 
 def _prepare(folder: str | None, size: tuple[int, int] | None) -> tuple[str, str]:
@@ -102,7 +130,7 @@ def compile_published(model: ModelFiles, engine: str, precision: Precision, thre
 
     Args:
         model: a published one.
-        engine: `openvino`, or `torch`, for which there is nothing to compile.
+        engine: `openvino`; for others there is nothing to compile before the rig is known.
         precision: `auto` is float32.
         threads: threads of a run.
 
@@ -110,15 +138,10 @@ def compile_published(model: ModelFiles, engine: str, precision: Precision, thre
         EngineError: the engine cannot run here, or not a published network; or not in this precision.
         MissingExtra: its package is not installed, or torch is not and graphs have to be exported.
     """
-    if precision not in ("auto", "f32"):
-        raise EngineError(f"inference.precision = {precision!r}: published networks run in f32 here; use 'f32'")
+    if precision not in ("auto", "f32", *(("f16",) if engine == "tensorrt" else ())):
+        raise EngineError(f"inference.precision = {precision!r}: {engine} runs published networks in f32; use 'f32'")
     runtime = open_engine(engine, threads=threads, cache_dir=plan_folder(engine))
-    if engine == "tensorrt":
-        raise EngineError(
-            "inference.engine = 'tensorrt' runs published networks in mien bench model and mien model check only; "
-            "use 'openvino'"
-        )
-    if engine == "torch":
+    if engine != "openvino":
         return {}
     _, folder = prepared(str(model.folder))
     return {name: runtime.compile(folder / f"{name}.onnx", precision="f32") for name in GRAPHS}
@@ -179,6 +202,16 @@ class Straightener:
         return out
 
 
+def after_straightening(stages: tuple[Stage, ...], straighten: Straightener) -> tuple[Stage, ...]:
+    """Return stages of a network whose pictures are made straight first, on the stream of its first stage."""
+
+    def make_straight(access: Access) -> None:
+        pictures, mask = access[PICTURES]
+        access[PICTURES] = (straighten(pictures, mask), mask)
+
+    return (Stage("straighten", stages[0].stream, make_straight, (PICTURES,), (PICTURES,)), *stages)
+
+
 class PublishedInRig:
     """The published network for the cameras of a calibration; `close` it.
 
@@ -215,23 +248,56 @@ class StagedInRig(PublishedInRig):
 
     def stages(self) -> tuple[Stage, ...]:
         """Return the stages; see `inference.reconstruct.StagedNetwork`."""
-        first, *rest = self._staged.stages()
-        return (Stage("straighten", first.stream, self._make_straight, (PICTURES,), (PICTURES,)), first, *rest)
+        return after_straightening(self._staged.stages(), self._straighten)
 
-    def _make_straight(self, access: Access) -> None:
-        pictures, mask = access[PICTURES]
-        access[PICTURES] = (self._straighten(pictures, mask), mask)
+
+class DeviceInRig:
+    """The published network for the cameras of a calibration on a GPU; see `inference.networks.OnDevice`.
+
+    Args:
+        runs: runs the network.
+        straighten: makes its pictures of those that come.
+    """
+
+    def __init__(self, runs: "CudaPublishedNetwork", straighten: Straightener) -> None:
+        """Keep both."""
+        self._runs, self._straighten = runs, straighten
+        self.device: Device = runs.device
+        """Of the graphs."""
+        self.buffers: Mapping[str, BufferSpec] = runs.buffers
+        """What every slot holds."""
+        self.spaces: Mapping[str, Space] = runs.spaces
+        """Where each stream's work runs."""
+
+    def run(self, pictures: U8, mask: F32) -> PublishedResult:
+        """Refuse: on a device there are stages only.
+
+        Raises:
+            EngineError: always.
+        """
+        raise EngineError("a published network runs on a GPU in a Pipeline only")
+
+    def stages(self) -> tuple[Stage, ...]:
+        """Return the stages; see `inference.networks.StagedNetwork`."""
+        return after_straightening(self._runs.stages(), self._straighten)
 
 
 def published_network(
-    model: ModelFiles, graphs: Mapping[str, Graph], cameras: Sequence[Camera], threads: int
-) -> PublishedInRig:
+    model: ModelFiles,
+    graphs: Mapping[str, Graph],
+    cameras: Sequence[Camera],
+    engine: str,
+    precision: Precision,
+    threads: int,
+) -> "PublishedInRig | DeviceInRig":
     """Make a published network for a rig.
 
     Args:
         model: a published one.
-        graphs: of `compile_published`; none: torch runs the modules.
+        graphs: of `compile_published`.
         cameras: of the pictures, by slot.
+        engine: what runs it.
+        precision: of the refinement's nets on a GPU; `auto` is float32.
         threads: threads of the compiled code, or of torch.
 
     Raises:
@@ -243,8 +309,13 @@ def published_network(
         raise CalibrationError(f"{len(cameras)} camera: the published network needs two views or more")
     straighten = Straightener(cameras)
     placed = published_cameras(straighten.cameras)
-    if graphs:
+    if engine == "openvino":
         return StagedInRig(PublishedNetwork(published_parts(model), graphs, placed, threads), straighten)
+    if engine == "tensorrt":
+        from inference.tempeh.gpu.run import open_cuda_network
+
+        folder = exported(model, "f16" if precision == "f16" else "f32", len(cameras))
+        return DeviceInRig(open_cuda_network(model, folder, placed), straighten)
     from inference.tempeh.published.run import TorchPublished
 
     return PublishedInRig(TorchPublished(model, placed, threads), straighten)

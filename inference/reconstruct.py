@@ -1,5 +1,6 @@
 """Frame set to mesh, in stages that overlap with those of other sets: pictures, the network's own, a last check."""
 
+import queue
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -9,7 +10,15 @@ import numpy as np
 from inference.engines import Graph, Precision
 from inference.expressions import ExpressionSolver, unpack_basis
 from inference.model_store import ModelFiles
-from inference.networks import Closing, NetworkFactory, NetworkResult, StagedNetwork, compile_graphs, own_network
+from inference.networks import (
+    Closing,
+    NetworkFactory,
+    NetworkResult,
+    OnDevice,
+    StagedNetwork,
+    compile_graphs,
+    own_network,
+)
 from inference.pictures import PictureMaker
 from inference.pipeline import FEW, SLOTS, Mode, Outcome, Pipeline
 from inference.precision import lowest
@@ -57,7 +66,7 @@ class Reconstructor:
         engine: name of the engine.
         precision: of the model's `net` graphs.
         threads: threads of the engine and of decoding; 0: all cores.
-        graphs: the model's graphs if they are compiled already; engine and precision then say nothing.
+        graphs: the model's graphs if they are compiled already, for this engine and precision.
         network: makes the network; None: the model's own.
 
     Raises:
@@ -81,13 +90,15 @@ class Reconstructor:
         self.model = model
         self.calibration = calibration
         self.graphs = compile_graphs(model, engine, precision, threads) if graphs is None else graphs
+        self._single: Pipeline[FrameSet, MeshFrame] | None = None
+        self._delivered: queue.SimpleQueue[Outcome[FrameSet, MeshFrame]] = queue.SimpleQueue()
         basis = unpack_basis(model.constants)
         self._solver = None if basis is None else ExpressionSolver(basis)
         self._pictures = PictureMaker(
             calibration, width=model.width, height=model.height, max_views=model.max_views, workers=threads
         )
         try:
-            made = network or partial(own_network, threads=threads)
+            made = network or partial(own_network, threads=threads, engine=engine, precision=precision)
             self._network = made(model, self.graphs, self._pictures.cameras)
         except BaseException:
             self._pictures.close()
@@ -126,8 +137,14 @@ class Reconstructor:
     def pipeline(
         self, deliver: Callable[[Outcome[FrameSet, MeshFrame]], None], *, mode: Mode
     ) -> Pipeline[FrameSet, MeshFrame]:
-        """Return a pipeline of these stages; see `inference.pipeline.Pipeline`."""
-        return Pipeline(self.stages, deliver, mode=mode, slots=SLOTS if self.model.manifest.published is None else FEW)
+        """Return a pipeline of these stages; see `inference.pipeline.Pipeline`. On a device there can be one only."""
+        slots = SLOTS if self.model.manifest.published is None else FEW
+        if not isinstance(self._network, OnDevice):
+            return Pipeline(self.stages, deliver, mode=mode, slots=slots)
+        on = self._network
+        return Pipeline(
+            self.stages, deliver, mode=mode, slots=slots, device=on.device, buffers=on.buffers, spaces=on.spaces
+        )
 
     def _prepare(self, access: Access) -> None:
         """Decode and resize the pictures of a set."""
@@ -180,12 +197,26 @@ class Reconstructor:
             EngineError: the engine failed, or the result is not finite.
             ModelError: the network's vertices are not those of the topology.
         """
+        if isinstance(self._network, OnDevice):
+            return self._through_pipeline(frame_set)
         slot = run_in_order(self.stages, {ITEM: frame_set})
         mesh: MeshFrame = slot.values[RESULT]
         return replace(mesh, stages_ns=stage_times(slot.spans_ns()))
 
+    def _through_pipeline(self, frame_set: FrameSet) -> MeshFrame:
+        """One set through a pipeline that is made at the first and ends with the reconstructor."""
+        if self._single is None:
+            self._single = self.pipeline(self._delivered.put, mode="every")
+        self._single.submit(frame_set)
+        outcome = self._delivered.get()
+        if outcome.result is None:
+            raise outcome.error or EngineError(f"set {frame_set.frame_id} gave nothing")
+        return replace(outcome.result, stages_ns=stage_times(outcome.timing.spans))
+
     def close(self) -> None:
         """End the threads of decoding and of the network."""
+        if self._single is not None:
+            self._single.close(drain=False)
         self._pictures.close()
         if isinstance(self._network, Closing):
             self._network.close()

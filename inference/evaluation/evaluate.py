@@ -232,7 +232,15 @@ def _measure(
     ids: list[int] = []
     errors: list[F64] = []
     with (
-        Reconstructor(model, calibration, threads=options.threads, graphs=graphs, network=network) as reconstructor,
+        Reconstructor(
+            model,
+            calibration,
+            options.engine,
+            options.precision,
+            options.threads,
+            graphs=graphs,
+            network=network,
+        ) as reconstructor,
         closing(reconstruct_all(chosen, reconstructor)) as outcomes,
     ):
         for outcome in outcomes:

@@ -9,7 +9,7 @@ import pytest
 from inference.devices import BufferSpec
 from inference.devices.cpu import CpuDevice
 from inference.pipeline import SLOTS, delivery
-from inference.published import StagedInRig
+from inference.published import Straightener, after_straightening
 from inference.reconstruct import CHECK, PREPARE, VIEWS
 from inference.schedule import ITEM, PICTURES, RESULT, WHEN, Access, Plan, Scheduler, Slot, Stage, ends
 from inference.tempeh.close_ups import CloseUpNetwork
@@ -58,9 +58,8 @@ def close_up_stages() -> tuple[Stage, ...]:
 
 def rig_stages() -> tuple[Stage, ...]:
     """The declarations of the published network in a rig, which makes its pictures straight."""
-    network = object.__new__(StagedInRig)
-    network._staged = object.__new__(PublishedNetwork)
-    return _between(network.stages())
+    stages = PublishedNetwork.stages(object.__new__(PublishedNetwork))
+    return _between(after_straightening(stages, Straightener(())))
 
 
 def _between(stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
