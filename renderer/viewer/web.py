@@ -3,6 +3,7 @@
 import contextlib
 import io
 import logging
+import warnings
 from typing import Any
 
 import cv2
@@ -71,6 +72,7 @@ class WebView:
         self._trouble = self._open_graphics(layer, scans, asked=look is not None)
         # A browser that opens a connection and drops it is no error of ours.
         logging.getLogger("websockets.server").setLevel(logging.CRITICAL)
+        warnings.filterwarnings("ignore", message="Queued a .* on a closed connection", category=UserWarning)
         with _quiet():
             self._server: Any = viser.ViserServer(host=_HOST, port=view.web_port, label="Mien", verbose=False)
         self.port = int(self._server.get_port())
