@@ -43,7 +43,7 @@ VIEW = ViewConfig(width=480, height=272, max_fps=30.0, cameras=2)
 NOBODY = BusConfig(node_port=1, infer_port=1, record_port=1, demo_port=1)
 
 
-def until(condition: Callable[[], bool], source: BusSource, state: ViewState, timeout_s: float = 20.0) -> None:
+def until(condition: Callable[[], bool], source: BusSource, state: ViewState, timeout_s: float = 60.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "it never came"
