@@ -11,6 +11,7 @@
     ├── MeshError           a mesh file (template, raw scan) that cannot be used
     ├── ProcessError        a supervised process that cannot start or keeps failing
     ├── EngineError         an inference engine that cannot run here
+    ├── NoHeadError         a frame set that shows no head, or shows it to one camera alone
     ├── GraphicsError       OpenGL, EGL or a window that cannot be opened
     └── MissingExtra        an optional package that has to be installed
 
@@ -65,6 +66,10 @@ class MeshError(MienError):
 
 class EngineError(MienError):
     """An inference engine asked for by name cannot run on this machine."""
+
+
+class NoHeadError(MienError):
+    """A frame set shows no head, or shows it to one camera alone: no mesh is made of it."""
 
 
 class ProcessError(MienError):

@@ -200,5 +200,9 @@ def rotation_from_vector(vector: NDArray[np.floating]) -> F64:
 
 
 def vector_from_rotation(rotation: F64) -> F64:
-    """(3,) rotation vector in rad of a rotation (3, 3)."""
+    """(3,) rotation vector in rad of a rotation (3, 3); small ones too, of which OpenCV makes none."""
+    half = (rotation - rotation.T) / 2
+    small = np.array([half[2, 1], half[0, 2], half[1, 0]], np.float64)
+    if np.linalg.norm(small) < 1e-4 and np.trace(rotation) > 0:
+        return small
     return np.asarray(cv2.Rodrigues(np.asarray(rotation, np.float64))[0], np.float64).reshape(3)

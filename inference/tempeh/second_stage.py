@@ -13,7 +13,7 @@ from inference.schedule import PICTURES, RESULT, Access, Stage, run_in_order
 from inference.tempeh import frames
 from inference.tempeh.frames import LARGE_CROP, MM, views_of
 from inference.tempeh.layout import DETAIL_SCALE_MM, LOOKED_AT, LiveConstants
-from inference.tempeh.live import LiveNetwork, LiveResult, Runnable
+from inference.tempeh.live import LiveNetwork, LiveResult, Runnable, require_head
 from inference.tempeh.refine import Refiner
 from inference.tempeh.shape import Fit
 from inference.tempeh.surface import SurfaceRefiner
@@ -108,7 +108,14 @@ class SecondStageNetwork:
         return (
             halve,
             *first,
-            Stage("detail", "detail", self._run_detail, (PICTURES, "refined"), ("maps", "large_affine"), after=(last,)),
+            Stage(
+                "detail",
+                "detail",
+                self._run_detail,
+                (PICTURES, "refined", "information"),
+                ("maps", "large_affine"),
+                after=(last,),
+            ),
             Stage(
                 "surface",
                 "surface",
@@ -131,6 +138,7 @@ class SecondStageNetwork:
 
     def _run_detail(self, access: Access) -> None:
         """Correspondence maps of large crops."""
+        require_head(access["information"], self._constants, self._without)
         pictures, present = self._inputs(access)
         affine = frames.crop_affines(frames.moved(self._views, access["refined"].a_from_head), LARGE_CROP)
         crops = np.stack([frames.cut(p, a, LARGE_CROP) for p, a in zip(pictures, affine, strict=True)])

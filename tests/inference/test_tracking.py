@@ -1,6 +1,6 @@
 """Following the head: a guess saves the localiser and never costs a mesh."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from inference.engines import Graph
@@ -23,9 +23,10 @@ from rig.config import RigConfig, SimulatedConfig
 from rig.simulation.takes import simulate_takes
 from streamer.assembler import Assembler
 from streamer.config import SyncConfig
+from streamer.errors import NoHeadError
 from streamer.pixels import encode_pixels
 from streamer.takes import Take, open_take
-from streamer.types import F64, FrameSet, MeshFrame
+from streamer.types import F64, U8, FrameSet, MeshFrame
 
 PERIOD_NS = 40_000_000
 WELL = 2 * SURE
@@ -54,6 +55,7 @@ def followed(sets: int, tracker: Tracker | None = None, first: int = 0) -> Track
 angles = st.floats(-1.0, 1.0)
 
 
+@example((0.0, 0.0, 0.0), (0.0, 0.0, 1e-5), 1)
 @given(st.tuples(angles, angles, angles), st.tuples(angles, angles, angles), st.integers(1, 5))
 def test_a_steady_motion_is_carried_on_exactly(
     start: tuple[float, float, float], turn: tuple[float, float, float], share: int
@@ -148,8 +150,8 @@ def world(
         yield model, compile_graphs(model, "openvino", "f32", 1), take, sets
 
 
-def reconstructed(world: Any, sets: list[FrameSet], tracker: Tracker | None) -> list[MeshFrame]:
-    """The sets through a pipeline."""
+def run_all(world: Any, sets: list[FrameSet], tracker: Tracker | None) -> list[Outcome[FrameSet, MeshFrame]]:
+    """What becomes of the sets in a pipeline."""
     model, graphs, take, _ = world
     outcomes: list[Outcome[FrameSet, MeshFrame]] = []
     factory = partial(live_network, tracker=tracker)
@@ -158,20 +160,47 @@ def reconstructed(world: Any, sets: list[FrameSet], tracker: Tracker | None) -> 
         for one in sets:
             pipeline.submit(one)
         pipeline.close(drain=True)
+    return outcomes
+
+
+def reconstructed(world: Any, sets: list[FrameSet], tracker: Tracker | None) -> list[MeshFrame]:
+    """The meshes of sets, all of which must give one."""
+    outcomes = run_all(world, sets, tracker)
     assert [outcome.error for outcome in outcomes] == [None] * len(sets)
     return [outcome.result for outcome in outcomes if outcome.result is not None]
 
 
-def test_pictures_without_a_head_give_numbers_and_are_never_followed(world: Any) -> None:
-    encoding, black = encode_pixels(np.zeros((240, 320, 3), np.uint8), "jpeg")
+def nothing_but(one: FrameSet, shown: Callable[[int], U8 | None]) -> FrameSet:
+    """The set with other pictures: of the n-th camera `shown(n)`; None: its own."""
+    members = {}
+    for number, (name, frame) in enumerate(one.members.items()):
+        picture = shown(number)
+        if picture is not None:
+            encoding, data = encode_pixels(picture, "jpeg")
+            frame = replace(frame, encoding=encoding, data=data)
+        members[name] = frame
+    return replace(one, members=members)
+
+
+def test_no_head_is_made_of_pictures_without_one_or_of_one_picture(world: Any) -> None:
+    """Black, noise, the head before one camera alone, one picture in all: named, none of it followed, and then on."""
+    one, rng = world[3][0], np.random.default_rng(0)
+    black = np.zeros((240, 320, 3), np.uint8)
+    noise = rng.integers(0, 255, (240, 320, 3), np.uint8)
+    front = len(one.members) // 2
     sets = [
-        replace(one, members={name: replace(f, encoding=encoding, data=black) for name, f in one.members.items()})
-        for one in world[3][:8]
+        nothing_but(one, lambda _: black),
+        nothing_but(one, lambda _: noise),
+        nothing_but(one, lambda number: None if number == front else black),
+        replace(one, members=dict([list(one.members.items())[front]])),
+        one,
     ]
     tracker = Tracker()
-    for mesh in reconstructed(world, sets, tracker):
-        assert np.isfinite(mesh.vertices).all()
-    assert tracker.counters == {"tracked": 0, "localised": 8, "lost": 0}
+    outcomes = run_all(world, sets, tracker)
+    assert tracker.counters == {"tracked": 0, "localised": 5, "lost": 0}
+    for outcome in outcomes[:4]:
+        assert isinstance(outcome.error, NoHeadError) and "no head in sight of two cameras" in str(outcome.error)
+    assert outcomes[4].error is None and outcomes[4].result is not None
 
 
 def test_a_followed_head_is_the_localised_one(world: Any, tmp_path: Path) -> None:
