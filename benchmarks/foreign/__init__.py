@@ -1,0 +1,1 @@
+"""Parts of benchmarks/foreign_heads.py: bringing heads of any origin before the simulated rig's cameras."""
