@@ -18,7 +18,7 @@ def _font() -> cv2.FontFace:
     return cv2.FontFace("sans")
 
 
-@lru_cache(maxsize=2048)
+@lru_cache(maxsize=384)  # several screens full; numbers change, and memory must not grow for minutes
 def _line(token: str, size: int, weight: int) -> tuple[U8, int, int, int]:
     """Coverage of a line of text, its offset from the pen (x, y), and how far the pen moves; setting one costs 1 ms."""
     pad = size
