@@ -15,7 +15,7 @@ from inference.config import InferenceConfig
 from inference.networks import NetworkFactory
 from inference.node import run_infer
 from inference.pipeline import SLOTS
-from inference.reconstruct import Reconstructor
+from inference.reconstruct import Reconstructor, compile_graphs
 from streamer.config import BusConfig, SyncConfig
 from streamer.errors import MienError, TransportError
 from streamer.transport import Publisher, Subscriber
@@ -334,3 +334,60 @@ def test_missing_views_are_left_out_and_a_set_of_strangers_is_counted(stage: Cal
     one.send_set(3)
     one.until(lambda: one.meshes[-1].frame_id == 3, calibrate=False)
     assert closes(one.end(), one.sequence) == {"unknown-camera": 1}
+
+
+def test_a_node_that_goes_on_is_not_waited_for(stage: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Inference that an operator starts again ends while the cameras run: the quiet at the end never comes."""
+    monkeypatch.setattr("inference.node.LAST_S", 10 * PATIENCE_S)
+    one = stage()
+    one.stop.set()
+    number, deadline = 1, time.monotonic() + PATIENCE_S
+    while one.thread.is_alive():
+        assert time.monotonic() < deadline, "it waits for the cameras to end"
+        members = grey_set(one.calibration, number).members.values()
+        one.send([replace(each, publish_time_ns=time.time_ns()) for each in members])
+        one.thread.join(0.02)
+        number += 1
+    assert one.result[0]["unused.after-stop"] > 0 and not one.error
+
+
+def test_cameras_that_are_told_while_the_engine_starts_are_known_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told, stop, done = threading.Event(), threading.Event(), list[dict[str, int]]()
+
+    def compile_slowly(*args: Any) -> Any:
+        assert told.wait(PATIENCE_S)
+        return compile_graphs(*args)
+
+    monkeypatch.setattr("inference.node.compile_graphs", compile_slowly)
+    config = InferenceConfig(model=str(tiny_model(tmp_path / "tiny").folder), threads=1)
+    bound: list[str] = []
+    with Publisher("tcp://127.0.0.1:0") as node:
+        bus = BusConfig(nodes=(node.endpoint,), infer_port=0)
+
+        def work() -> None:
+            done.append(run_infer(config, bus, SYNC, stop=stop, network=FakeNetwork, bound=bound.append))
+
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        try:
+            deadline = time.monotonic() + PATIENCE_S
+            while (
+                not bound or time.monotonic() < deadline - PATIENCE_S + 1.0
+            ):  # a second of telling, and no more after it
+                node.send("calibration", ring(8))
+                assert not told.wait(0.05) and time.monotonic() < deadline
+            told.set()
+            with Subscriber(bound, ["health"]) as listener:
+                while (heard := listener.receive(PATIENCE_S)) is not None:
+                    assert time.monotonic() < deadline + PATIENCE_S, "nobody tells it of the cameras any more"
+                    health = heard[1]
+                    if isinstance(health, Health) and health.state == "running" and not health.message:
+                        break
+            assert heard is not None
+        finally:
+            told.set()
+            stop.set()
+            thread.join(PATIENCE_S)
+    assert len(done) == 1
