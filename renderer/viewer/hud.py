@@ -111,12 +111,17 @@ def hud_text(figures: Figures) -> HudText:
     ]
     if refused:
         rows.append(Row("Refused", count(refused), "bad"))
+    headline = Row("Exposure → mesh", _median(latency))
+    if figures.connection == "take":  # what a take does not hold would be dashes only
+        rows = [row for row in rows if row.value != "–" and (row.label != "Screen" or figures.screen_rate)]
+        if latency is None:
+            headline = rows.pop(0)
     identity = "no mesh yet" if figures.frame_id is None else f"frame {figures.frame_id}"
     return HudText(
         source=figures.take or ("live bus" if figures.source == "bus" else figures.source),
         badge=_badge(figures),
         identity=f"{identity}   {figures.timecode}".rstrip(),
-        headline=Row("Exposure → mesh", _median(latency)),
+        headline=headline,
         headline_note=_note(latency),
         rows=tuple(rows),
         unused=" · ".join(f"{reason} {count(-number)}" for number, reason in reasons),

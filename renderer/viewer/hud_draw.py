@@ -130,7 +130,8 @@ class HudPainter:
         ink.text(text.headline.label, left, y, px(13), _DIM)
         ink.text(text.headline.value, left, y + px(32), px(28), TONES["plain"], weight=600)
         ink.text(text.headline_note, left, y + px(52), px(12), _DIM)
-        self._trace(Rect(left + px(158), rect.y + px(14), right - left - px(158), px(70)), trace_ms)
+        if trace_ms or text.headline_note or text.headline.value == "–":
+            self._trace(Rect(left + px(158), rect.y + px(14), right - left - px(158), px(70)), trace_ms)
         top = rect.y + px(114)
         middle = (left + right) // 2
         columns = ((left, middle - px(12)), (middle + px(12), right))
@@ -150,7 +151,8 @@ class HudPainter:
         px, ink = self._px, self.canvas
         ink.box(Rect(x, y - px(24), right - x, max(px(1), 1)), (255, 255, 255), 0.10)
         if not text.processes:
-            ink.text("no heartbeat from any process", x, y, px(13), _DIM)
+            words = "a take without heartbeats" if text.badge[0] == "TAKE" else "no heartbeat from any process"
+            ink.text(words, x, y, px(13), _DIM)
         for name, tone in text.processes:
             ink.dot(x + px(4), y - px(4), px(4), TONES[tone])
             x = ink.text(name, x + px(14), y, px(13), TONES["plain"] if tone == "good" else TONES[tone]) + px(18)

@@ -184,3 +184,16 @@ def test_who_sees_no_head_yet_is_told_the_next_step() -> None:
     without_cameras = ViewState("bus")
     without_cameras.apply(Health("infer", T0, "running"), T0)
     assert "start mien node" in without_cameras.figures(T0).message
+
+
+def test_a_take_shows_what_it_holds_and_no_dashes() -> None:
+    state = ViewState("show / s1", live=False)
+    state.apply(TOPOLOGY, T0)
+    for k in range(4):
+        state.apply(replace(mesh(FIRST + k, TOPOLOGY), publish_time_ns=0), T0)
+    text = hud_text(state.figures(T0))
+    assert (text.headline.label, text.headline.value) == ("Meshes", "30.0 /s") and text.headline_note == ""
+    assert text.rows and all(row.value != "–" and row.label != "Meshes" for row in text.rows)
+    assert any(row.value == "–" for row in hud_text(ViewState("bus").figures(T0)).rows), (
+        "live a dash says: not yet known"
+    )
