@@ -5,9 +5,11 @@ Pure arithmetic. A window is given in edges of the full picture: pixel i covers 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from streamer.types import F32, F64, U8, Camera
 
@@ -66,6 +68,21 @@ def area_weights(start: float, stop: float, source: int, target: int) -> F32:
     return np.asarray(np.maximum(high - low, 0) * (target / (stop - start)), np.float32)
 
 
+def thirds(width: int, height: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return maps for `cv2.remap` that average a picture of 3/2 the size over equal parts.
+
+    Each part then covers two pixels along an edge, with weights of 2/3 and 1/3: bilinear reading a third of a pixel
+    beside the first. In fixed point the weights are off by 0.01; OpenCV's area average takes 2.5 times as long.
+    """
+
+    def places(count: int) -> F32:
+        pairs, second = np.divmod(np.arange(count), 2)
+        return np.asarray(3 * pairs + np.where(second, 5, 1) / 3, np.float32)
+
+    x, y = np.meshgrid(places(width), places(height))
+    return cv2.convertMaps(x, y, cv2.CV_16SC2)
+
+
 class Resampler:
     """Takes one window out of pictures of one size and averages it to the network's size.
 
@@ -78,13 +95,16 @@ class Resampler:
     """
 
     def __init__(self, source_width: int, source_height: int, window: Window, width: int, height: int) -> None:
-        """Choose the way: a copy, OpenCV's area average where the window lies on pixel edges, or exact weights."""
+        """Choose the way: a copy, OpenCV where the window lies on pixel edges, or exact weights."""
         self._size = (width, height)
         edges = (window.left, window.top, window.left + window.width, window.top + window.height)
         inside = edges[0] >= 0 and edges[1] >= 0 and edges[2] <= source_width and edges[3] <= source_height
         self._box: tuple[int, int, int, int] | None = None
+        self._two_thirds: tuple[NDArray[Any], NDArray[Any]] | None = None
         if inside and all(edge == int(edge) for edge in edges) and window.width >= width and window.height >= height:
             self._box = (int(edges[0]), int(edges[1]), int(edges[2]), int(edges[3]))
+            if (2 * window.width, 2 * window.height) == (3 * width, 3 * height):
+                self._two_thirds = thirds(width, height)
         else:
             self._columns = area_weights(edges[0], edges[2], source_width, width)
             self._rows = area_weights(edges[1], edges[3], source_height, height)
@@ -105,6 +125,8 @@ class Resampler:
         part = picture[top:bottom, left:right]
         if part.shape == out.shape:
             np.copyto(out, part)
+        elif self._two_thirds is not None:
+            cv2.remap(part, *self._two_thirds, cv2.INTER_LINEAR, dst=out)
         else:
             cv2.resize(part, self._size, dst=out, interpolation=cv2.INTER_AREA)
 

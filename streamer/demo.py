@@ -20,8 +20,8 @@ from streamer.takes.reader import open_take
 from streamer.takes.recover import recover_take
 
 HEADLESS_SECONDS = 20.0
-FEW_CORES, FILM_FPS = 2, 8
-"""On so few cores the film of a headless demo has so many pictures a second: each costs as much as half a mesh."""
+FEW_CORES, FILM = 2, ("view.max_fps=8", "view.width=960", "view.height=540")
+"""On so few cores the film of a headless demo has fewer and smaller pictures: each costs a third of a mesh or more."""
 UNFINISHED = ".unfinished"
 """In the folder of a demo until its report is written: one that failed to start may be tried again there."""
 
@@ -92,10 +92,9 @@ def run_demo(settings: DemoSettings, options: DemoOptions, *, say: Say) -> dict[
     config += ["--set", f"view.web_port={web_port}", "--set", "bus.control_port=0"]  # one take, from start to end
     if not settings.inference.threads:  # the simulated cameras need the other half of the machine
         config += ["--set", f"inference.threads={max(1, len(os.sched_getaffinity(0)) // 2)}"]
-    if (
-        options.headless and len(os.sched_getaffinity(0)) <= FEW_CORES
-    ):  # a film is drawn on the cores that make the head
-        config += ["--set", f"view.max_fps={FILM_FPS:g}"]
+    if options.headless and len(os.sched_getaffinity(0)) <= FEW_CORES:  # they draw the film and make the head
+        for setting in FILM:
+            config += ["--set", setting]
     seconds = options.seconds or (HEADLESS_SECONDS if options.headless else None)
     view: tuple[str, ...]
     if options.headless:

@@ -80,6 +80,18 @@ def test_both_ways_of_resampling_agree() -> None:
     assert np.abs(exact - expected).max() <= 0.5 + 1e-4 and np.abs(fast - expected).max() <= 0.5 + 1e-4
 
 
+def test_two_thirds_of_the_size_are_averages_too() -> None:
+    """The demo's pictures: rough ones, since the quick way has weights in steps of 1/32."""
+    picture = np.random.default_rng(2).integers(0, 256, (72, 96, 3), dtype=np.uint8)
+    fast, exact = np.empty((2, 48, 64, 3), np.uint8)
+    quick = Resampler(96, 72, Window(0, 0, 96, 72), 64, 48)
+    assert quick._two_thirds is not None
+    quick.into(picture, fast)
+    Resampler(96, 72, Window(1e-9, 0, 96 - 1e-9, 72), 64, 48).into(picture, exact)
+    off = abs(11 / 32 - 1 / 3)  # of a weight along one edge; rounding of both results beside it
+    assert np.abs(fast.astype(float) - exact).max() <= 2 * off * 255 + 1
+
+
 def test_beyond_the_picture_all_is_black() -> None:
     out = np.empty((12, 16, 3), np.uint8)
     window = fit_window(30, 60, 16, 12)
