@@ -145,7 +145,7 @@ class WebView:
             sent = self._scene.send_mesh(state)
             if staged:
                 self._draw_pages(look, state, now_ns, now_s)
-        if self._due("pictures", now_s, _PICTURE_S):
+        if self._due("pictures", now_s, _PICTURE_S) and self._server.get_clients():  # nobody looks: nothing is decoded
             self._send_pictures(state)
             self._send_mosaic(state)
         if self._due("figures", now_s, _FIGURES_S):
