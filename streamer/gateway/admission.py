@@ -51,12 +51,12 @@ def read_token(config: ServeConfig) -> str:
         token = path.read_text("ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise TransportError(
-            f"serve.token_file = '{path}': {error}; make one: openssl rand -hex 16 > {path}"
+            f"serve.token_file = '{path}': {error}; make one: (umask 077; openssl rand -hex 16 > {path})"
         ) from error
     if not SHORTEST_TOKEN <= len(token) <= LONGEST_TOKEN:
         raise TransportError(
             f"the secret in {path} has {len(token)} characters, {SHORTEST_TOKEN} to {LONGEST_TOKEN} are wanted; "
-            f"make one: openssl rand -hex 16 > {path}"
+            f"make one: (umask 077; openssl rand -hex 16 > {path})"
         )
     return token
 
