@@ -92,11 +92,9 @@ def bench_model(model: ModelFiles, options: BenchOptions, *, network: NetworkFac
         network: makes the network; None: the model's own.
 
     Returns:
-        `cpu_s_per_mesh` and `wall_s_per_mesh` of one mesh after the other (median wall), `meshes_per_s` with the
-        stages overlapping, `overlap_gain` = that rate times the mean wall time, `overlap_ideal` what it would be if
-        the busiest stream or the processor never waited, `latency_ms` (percentiles, from a free
-        slot to delivery, overlapping), `stages_ms` (medians),
-        `peak_memory_mb` of this process, `engine`, `precision`, `views`, `model`.
+        Of one mesh after the other `cpu_s_per_mesh`, `wall_s_per_mesh` and `stages_ms` (medians); overlapping
+        `meshes_per_s`, `overlap_gain` = that rate times the mean wall time, `overlap_ideal` what it would be if the
+        busiest stream or the processor never waited, `latency_ms` from a free slot on; `peak_memory_mb`, and what ran.
 
     Raises:
         ConfigError: fewer than one view or mesh.

@@ -12,8 +12,8 @@ from inference.engines import open_engine
 from inference.model_store import ModelFiles
 from inference.precision import plan_folder
 from inference.published import GRAPHS, prepared, published_parts
-from inference.tempeh.compiled.network import PublishedCameras, PublishedNetwork, grid_points
-from inference.tempeh.published.inputs import Outputs, RunInputs, alone, checked, require_sight, sight
+from inference.tempeh.compiled.network import PublishedCameras, PublishedNetwork, PublishedParts, grid_points
+from inference.tempeh.published.inputs import Outputs, RunInputs, StageInputs, alone, checked, require_sight, sight
 from streamer.errors import ModelError
 
 
@@ -44,14 +44,7 @@ def run_compiled(
     runtime = open_engine(engine, threads=threads, cache_dir=plan_folder(engine))
     coarse = None if inputs.coarse_vertices is not None else inputs.coarse
     if coarse is not None:
-        if coarse.images.shape[2:] != (height // 2, width // 2):
-            raise ModelError(
-                f"images_coarse are {coarse.images.shape[3]}x{coarse.images.shape[2]}, images_refine {width}x{height}: "
-                "the compiled path takes halves; leave out --engine"
-            )
-        box = grid_points(parts.sizes.grid, parts.sizes.step_mm, quirks=parts.quirks)
-        middle = np.array(parts.sizes.centre_mm, np.float32)
-        require_sight(sight(box + middle, coarse, inputs.camera_from_world), "the capture volume")
+        _check_coarse(parts, coarse, inputs)
     _, folder = prepared(str(model.folder), (width, height))
     report(1, 3)
     graphs = {name: runtime.compile(folder / f"{name}.onnx", precision="f32") for name in GRAPHS}
@@ -79,3 +72,16 @@ def run_compiled(
         }
     refined = {"vertices": values["refined"], "normals": values["normals"].astype(np.float32)}
     return checked(outputs | {"visibility": values["seen"].astype(np.uint8)} | refined)
+
+
+def _check_coarse(parts: PublishedParts, coarse: StageInputs, inputs: RunInputs) -> None:
+    """Refuse pictures of the coarse stage that are no halves of the refinement's, or do not see its volume."""
+    height, width = inputs.refine.images.shape[2:]
+    if coarse.images.shape[2:] != (height // 2, width // 2):
+        raise ModelError(
+            f"images_coarse are {coarse.images.shape[3]}x{coarse.images.shape[2]}, images_refine {width}x{height}: "
+            "the compiled path takes halves; leave out --engine"
+        )
+    box = grid_points(parts.sizes.grid, parts.sizes.step_mm, quirks=parts.quirks)
+    middle = np.array(parts.sizes.centre_mm, np.float32)
+    require_sight(sight(box + middle, coarse, inputs.camera_from_world), "the capture volume")
