@@ -13,7 +13,8 @@ from streamer.types import F64
 
 _REACH_PX = 1.0
 _LINE_INK = (0.05, 0.06, 0.07, 0.55)
-_KINDS: dict[Material, str] = {"skin": "SKIN", "clay": "CLAY", "normals": "NORMALS", "uv": "UV"}
+_WIRE_INK = (0.50, 0.86, 0.92, 0.85)
+_KINDS: dict[Material, str] = {"skin": "SKIN", "clay": "CLAY", "wire": "WIRE", "normals": "NORMALS", "uv": "UV"}
 
 
 class HeadPass:
@@ -81,9 +82,10 @@ class HeadPass:
         edge = f"{'NORMALS' if kind == 'NORMALS' else 'HEAT' if kind == 'HEAT' else kind if kind != 'UV' else ''} EDGE"
         program = self._common(edge.strip(), surface, camera, clip_from_world, material, cameras)
         self._outline(program, surface, camera, half_size)
-        if lines:
+        if lines or material == "wire":
             program = self._program("LINES")
-            write_uniforms(program, clip_from_world=clip_from_world, ink=_LINE_INK)
+            ink = _WIRE_INK if material == "wire" else _LINE_INK
+            write_uniforms(program, clip_from_world=clip_from_world, ink=ink)
             self._context.enable_only(moderngl.DEPTH_TEST | moderngl.BLEND | moderngl.CULL_FACE)
             surface.render(program)
 

@@ -8,9 +8,19 @@ import numpy as np
 
 from streamer.types import U8
 
-Material = Literal["skin", "clay", "normals", "uv", "speed", "views", "uncertainty", "distance"]
+Material = Literal["skin", "clay", "wire", "normals", "uv", "speed", "views", "uncertainty", "distance"]
 
-MATERIALS: tuple[Material, ...] = ("skin", "clay", "normals", "uv", "speed", "views", "uncertainty", "distance")
+MATERIALS: tuple[Material, ...] = (
+    "skin",
+    "clay",
+    "wire",
+    "normals",
+    "uv",
+    "speed",
+    "views",
+    "uncertainty",
+    "distance",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -297,6 +297,14 @@ def test_edges_of_the_mesh_are_drawn_over_the_surface() -> None:
     assert 0.08 < (darker > 12).mean() < 0.8 and darker.min() > -4
 
 
+def test_wire_shows_lines_on_a_dark_head() -> None:
+    rgb, clay = (shown(replace(LOOK, material=kind)).astype(int) for kind in ("wire", "clay"))
+    region = np.s_[130:220, 290:350]
+    bright = (rgb[region][..., 2] > 120) & (rgb[region][..., 2] > rgb[region][..., 0] + 20)
+    assert 0.05 < bright.mean() < 0.7, "cyan lines"
+    assert np.median(rgb[region]) < 0.6 * np.median(clay[region])
+
+
 def test_frusta_stand_where_the_cameras_are_and_carry_their_pictures() -> None:
     K = np.array([[300.0, 0, 160], [0, 300, 120], [0, 0, 1]])
     eye = Camera(

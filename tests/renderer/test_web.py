@@ -158,7 +158,7 @@ def test_a_browser_shows_the_live_head_in_any_material_and_the_figures(
     in_thread(lambda: None)  # skips where nothing can be drawn here
     port, stop = free_port(), threading.Event()
     result: list[ViewReport] = []
-    options = ViewOptions(web=True, keys=("m", "m"))
+    options = ViewOptions(web=True, keys=("n", "n", "n", "n", "n", "n"))
     with Troupe() as troupe:
         view = ViewConfig(web_port=port, cameras=2)
         runner = threading.Thread(target=lambda: result.append(run_view(view, troupe.bus, options, stop=stop)))

@@ -26,7 +26,9 @@ vec3 lit(vec3 normal, vec3 view, float open_sky) {
 #else
     float facing = max(dot(normal, view), 0.0);
     float light = (0.42 + 0.58 * max(dot(normal, KEY), 0.0)) * mix(0.55, 1.0, open_sky) + 0.12 * facing;
-#if defined(NORMALS)
+#if defined(WIRE) // what hides the lines behind it
+    return vec3(0.075, 0.083, 0.096) * (0.6 + 0.6 * facing);
+#elif defined(NORMALS)
     return 0.5 + 0.5 * normal;
 #elif defined(UV)
     vec2 cells = uv * 32.0, inner = abs(fract(cells) - 0.5), width = fwidth(cells);
