@@ -1,5 +1,6 @@
 """Display options as values: a key makes a new one. Pure."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeVar
@@ -11,12 +12,17 @@ Overlay = Literal["solid", "wire", "silhouette", "difference", "off"]
 View = Literal["free", "camera", "wall"]
 Frusta = Literal["pictures", "outlines", "none"]
 ScanShown = Literal["none", "beside", "alone"]
+Turning = Literal["no", "round", "swing"]
 Choice = TypeVar("Choice", bound=str)
 
 OVERLAYS: tuple[Overlay, ...] = ("solid", "wire", "silhouette", "difference", "off")
 VIEWS: tuple[View, ...] = ("free", "camera", "wall")
 SCANS: tuple[ScanShown, ...] = ("none", "beside", "alone")
+TURNS: tuple[Turning, ...] = ("no", "round", "swing")
 FRUSTA: tuple[Frusta, ...] = ("none", "outlines", "pictures")
+
+_SWING, _SWING_S = 50.0 / 180.0, 8.0
+"""To either side, in drags of the height of the view, which are half turns; and of a swing there and back, s."""
 
 
 def _after(choices: Sequence[Choice], now: Choice, step: int = 1) -> Choice:
@@ -57,8 +63,10 @@ class Look:
     """Whether figures and labels are shown."""
     help: bool = False
     """Whether the table of keys is shown."""
-    turning: bool = False
-    """Whether the camera circles the head."""
+    turning: Turning = "no"
+    """Whether the camera circles the head, or swings before it."""
+    turned_s: float = 0.0
+    """For how long it has."""
     held: bool = False
     """Whether the picture stands still; messages are still counted."""
     first_camera: int = 0
@@ -96,7 +104,7 @@ class Look:
             case "?":
                 return replace(self, help=not self.help)
             case "t":
-                return replace(self, turning=not self.turning)
+                return replace(self, turning=_after(TURNS, self.turning), turned_s=0.0)
             case "space":
                 return replace(self, held=not self.held)
             case "x":
@@ -116,10 +124,14 @@ class Look:
         return replace(self, camera=camera, steered=True)
 
     def turn(self, elapsed_s: float) -> "Look":
-        """Advance the turntable, a round in 12 s, when it is on."""
-        if not self.turning:
+        """Advance the turntable, when it is on: a round in 12 s, or 50 degrees to either side and back in 8 s."""
+        if self.turning == "no":
             return self
-        return replace(self, camera=self.camera.orbit(elapsed_s / 6.0, 0.0))
+        turned = self.turned_s + elapsed_s
+        if self.turning == "round":
+            return replace(self, camera=self.camera.orbit(elapsed_s / 6.0, 0.0), turned_s=turned)
+        swing = math.sin(math.tau * turned / _SWING_S) - math.sin(math.tau * self.turned_s / _SWING_S)
+        return replace(self, camera=self.camera.orbit(_SWING * swing, 0.0), turned_s=turned)
 
 
 def shown_cameras(cameras: tuple[str, ...], count: int, first: int) -> tuple[str, ...]:

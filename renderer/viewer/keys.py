@@ -27,7 +27,7 @@ KEYS: tuple[Key, ...] = (
     Key(("c", "v"), "C V", "next, previous camera", "View"),
     Key(("z",), "Z", "perspective or orthographic", "View"),
     Key(("r",), "R", "frame the head", "View"),
-    Key(("t",), "T", "turntable", "View"),
+    Key(("t",), "T", "turntable: round, to and fro, none", "View"),
     Key(("f",), "F", "cameras in space: with pictures, outlines, none", "View"),
     Key(("h",), "H", "figures", "View"),
     Key(("?",), "?", "this help", "View"),

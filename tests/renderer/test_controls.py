@@ -91,7 +91,7 @@ def test_keys() -> None:
     look = Look()
     assert look.press("]").opacity == pytest.approx(0.6) and look.press("[").opacity == pytest.approx(0.4)
     assert presses(look, "[ " * 20).opacity == 0.0 and presses(look, "] " * 20).opacity == 1.0
-    assert look.press("space").held and look.press("t").turning and not look.press("h").figures
+    assert look.press("space").held and look.press("t").turning == "round" and not look.press("h").figures
     assert [look.press(key).view for key in "123"] == ["free", "camera", "wall"]
     assert [presses(look, "f " * k).frusta for k in range(4)] == ["none", "outlines", "pictures", "none"]
     assert [presses(look, "s " * k).scan for k in range(4)] == ["none", "beside", "alone", "none"]
@@ -143,11 +143,17 @@ def test_focus_brings_a_point_into_the_middle(camera: OrbitCamera, point: tuple[
     )
 
 
-def test_the_turntable_makes_a_round_in_twelve_seconds() -> None:
-    look = Look(turning=True)
+def test_the_turntable_makes_a_round_in_twelve_seconds_or_swings() -> None:
+    look = Look().press("t")
     quarter = look.turn(3.0)
     assert abs(math.remainder(quarter.camera.yaw_rad - look.camera.yaw_rad, math.tau)) == pytest.approx(math.pi / 2)
-    assert Look().turn(3.0) == Look()
+    assert Look().turn(3.0) == Look() and presses(look, "t t").turning == "no"
+    swinging, yaws = presses(Look(), "t t"), []
+    for _ in range(800):
+        swinging = swinging.turn(0.01)
+        yaws.append(math.degrees(swinging.camera.yaw_rad - look.camera.yaw_rad))
+    assert max(yaws) == pytest.approx(50, abs=0.1) and min(yaws) == pytest.approx(-50, abs=0.1)
+    assert yaws[-1] == pytest.approx(0.0, abs=1e-6), "back where it began"
 
 
 @given(st.integers(1, 40), st.integers(0, 50), st.integers(0, 100))
