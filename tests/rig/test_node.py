@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -77,10 +77,21 @@ def listen(
     until: Callable[[Heard], bool],
     bus: BusConfig = BUS,
     depth: int = 2000,
-    rest_s: float = 0.0,
+    rest: int = 0,
 ) -> Heard:
-    """Run a node in a thread until the subscriber has heard enough, then to its end; returns all that it said."""
+    """Run a node in a thread until the subscriber has heard enough, then to its end; returns all that it said.
+
+    With `rest` the subscriber once takes nothing until the device has delivered so many pictures more.
+    """
     stop, endpoints, heard = threading.Event(), queue.SimpleQueue[str](), Heard()
+    delivered, fetch = Counter[str](), driver.next_frame
+
+    def counted(timeout_s: float) -> RawFrame | None:
+        raw = fetch(timeout_s)
+        delivered["pictures"] += raw is not None
+        return raw
+
+    driver.next_frame = counted  # type: ignore[method-assign]
     with ThreadPoolExecutor(1) as pool:
         node = pool.submit(run_node, rig, bus, stop=stop, driver=driver, bound=endpoints.put)
         try:
@@ -93,8 +104,11 @@ def listen(
                         heard.take(received[1])
                     elif over:
                         break  # a subscriber that is far behind loses even the last message
-                    if rest_s and not heard.rested and heard.count > 10:
-                        time.sleep(rest_s)
+                    if rest and not heard.rested and heard.count > 10:
+                        enough = delivered["pictures"] + rest
+                        while delivered["pictures"] < enough:
+                            assert time.monotonic() < deadline, f"{delivered} of {enough}"
+                            time.sleep(0.01)
                         heard.rested = True
                     if until(heard):
                         stop.set()
@@ -170,10 +184,10 @@ def test_proxies_are_small_and_the_calibration_stays_full() -> None:
 
 @pytest.mark.parametrize("shared_memory", [True, False])
 def test_a_slow_subscriber_loses_pictures_and_all_of_them_are_counted(shared_memory: bool) -> None:
-    """It rests for a second; socket buffers and rings hold far less than that second's 140 MB."""
+    """It rests for 600 pictures; socket buffers and rings hold far less than their 140 MB."""
     rig = RigConfig(fps=200.0, simulated=replace(SMALL, width=320, height=240), encoding="raw")
     bus = BusConfig(node_port=0, shared_memory=shared_memory, ring_slots=8)
-    heard = listen(rig, pattern_rig(rig), until=lambda h: h.rested and h.count > 30, bus=bus, depth=20, rest_s=1.0)
+    heard = listen(rig, pattern_rig(rig), until=lambda h: h.rested and h.count > 30, bus=bus, depth=20, rest=600)
     lost = 0
     for camera in ("cam_0", "cam_1", "cam_2"):
         frames, published = heard.frames[camera], heard.final[f"published.{camera}"]
