@@ -2,10 +2,13 @@
 
     python benchmarks/fitter_speed.py [--json] [--tables 16] [--samples 8192 32768 131072]
 
-`step_ratio`: a whole step (march, lookup, networks, losses, gradients, Adam) with every table read at every sample,
-divided by the same step with tables blended once per time step. `lookup_ratio`: the ensemble alone, values and
-gradients. `frame_ratio`: a picture of the ensemble divided by a picture of a static field of one table;
-`frame_ratio_all`: the same with the deformation network, which a static field has not.
+Takes about a minute.
+
+`lookup_ratio`: a step of the ensemble itself, values and gradients of tables, codes and points, with every table read
+at every sample, divided by the same with tables blended once per time step. `step_ratio`: a whole step (march, lookup,
+networks, losses, gradients, Adam) in both ways; what they share, the deformation above all, bounds it. `frame_ratio`: a
+picture of the ensemble divided by a picture of a static field of one table; `frame_ratio_all`: the same with the
+deformation network, which a static field has not.
 """
 
 import argparse
@@ -30,6 +33,7 @@ from rig.simulation.takes import simulate_takes
 from streamer.takes.reader import open_take
 
 REPEATS = 3
+SETTLED = 10
 
 
 def footage(folder: Path) -> Footage:
@@ -63,14 +67,17 @@ def best(work: Callable[[], object]) -> float:
 
 
 def step_times(pictures: Footage, tables: int, samples: int) -> dict[str, float]:
-    """Time steps of both ways."""
-    found = {}
+    """Time steps of both ways, with as many rays."""
+    found, rays = {}, 0
     for way in ("once", "each"):
         fit = fit_of(pictures, **{"shape.tables": tables, "samples": samples})
         if way == "each":
             read_all(fit)
-        for _ in range(8):
-            fit.advance()  # the number of rays settles
+            fit.rays = rays
+        else:
+            for _ in range(SETTLED):
+                fit.advance()  # the number of rays settles
+            rays = fit.rays
         found[way] = best(fit.advance)
     return found
 
@@ -88,7 +95,7 @@ def read_all(fit: Fit) -> None:
 def lookup_times(pictures: Footage, tables: int, samples: int) -> dict[str, float]:
     """Time the ensemble alone."""
     ensemble = fit_of(pictures, **{"shape.tables": tables}).field.ensemble
-    points, half = torch.rand(samples, 3), samples // 2
+    points, half = torch.rand(samples, 3, requires_grad=True), samples // 2
     each = torch.tensor([0, 1]).repeat_interleave(half)
     ways: dict[str, Callable[[], torch.Tensor]] = {
         "once": lambda: ensemble(points, [0, 1], [half, half], float(tables)),

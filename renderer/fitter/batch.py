@@ -107,14 +107,18 @@ class Sampler:
         colour = torch.from_numpy(gather(self._footage, step, camera, x, y)).to(device)
         pixels = torch.from_numpy(np.stack([x, y], 1).astype(np.float32)).to(device)
         origins, directions = rays_of(self._lenses, torch.from_numpy(camera).to(device), pixels)
-        distance = self._distance(step, camera, x, y)
-        alpha = self._alpha(step, camera, x, y, distance)
+        mesh = self._to_mesh(step, camera, x, y)
+        distance = self._measured(step, camera, x, y)
+        if self._prior is not None and self._prior.parts.depth:
+            distance = np.where(distance > 0, distance, mesh)
+        covered = distance if self._prior is None or not self._prior.parts.mask else np.maximum(distance, mesh)
+        alpha = self._alpha(step, camera, x, y, covered)
         views = torch.from_numpy(camera).to(device)
         known = (torch.from_numpy(distance).to(device), torch.from_numpy(alpha).to(device), views)
         return Batch(steps.tolist(), counts.tolist(), origins, directions, colour, *known)
 
-    def _distance(self, step: I64, camera: I64, x: I64, y: I64) -> F32:
-        """Measured depth where there is some, else the meshes'."""
+    def _to_mesh(self, step: I64, camera: I64, x: I64, y: I64) -> F32:
+        """Distances to the meshes, metres; 0 where there is none."""
         out = np.zeros(len(step), np.float32)
         if self._prior is not None:
             for index, depth in enumerate(self._prior.distance):
@@ -122,10 +126,13 @@ class Sampler:
                 width, height = self._sizes[index]
                 column, row = x[mine] * depth.shape[2] // width, y[mine] * depth.shape[1] // height
                 out[mine] = depth[step[mine], row, column] / np.float32(DEPTH_UNITS)
-        if self._footage.depths is not None:
-            measured = self._footage.depths[self._pixel(step, camera, x, y)] / np.float32(DEPTH_UNITS)
-            out = np.where(measured > 0, measured, out)
         return out
+
+    def _measured(self, step: I64, camera: I64, x: I64, y: I64) -> F32:
+        """Distances of the take's own depth maps, which stand before the meshes'; 0 where there is none."""
+        if self._footage.depths is None:
+            return np.zeros(len(step), np.float32)
+        return np.asarray(self._footage.depths[self._pixel(step, camera, x, y)] / np.float32(DEPTH_UNITS), np.float32)
 
     def _alpha(self, step: I64, camera: I64, x: I64, y: I64, distance: F32) -> F32:
         """Return the matte's where there is one; what has a surface is solid; else unknown."""

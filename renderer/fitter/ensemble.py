@@ -38,7 +38,7 @@ class HashEnsemble(nn.Module):
         if not published:
             codes[:, 0] = 1.0
         self.codes = nn.Parameter(codes)
-        self._held: tuple[int, float, Tensor] | None = None
+        self._held: tuple[list[int], float, Tensor] | None = None
 
     def weights(self, opened: float) -> Tensor:
         """Return the (time steps, tables) blend weights when `opened` tables take part."""
@@ -46,19 +46,19 @@ class HashEnsemble(nn.Module):
         device = self.codes.device
         return self.codes * torch.from_numpy(scale).to(device) + torch.from_numpy(constant).to(device)
 
-    def blended(self, step: int, opened: float) -> Tensor:
-        """Return the (rows, features) table of one time step."""
-        if self._held is not None and self._held[:2] == (step, opened):
+    def blended(self, steps: list[int], opened: float) -> Tensor:
+        """Return the (steps, rows, features) tables of some time steps: one product of matrices for all of them."""
+        if self._held is not None and self._held[:2] == (steps, opened):
             return self._held[2]
         if len(self.tables) == 1:
-            return self.tables[0]
-        mixed: Tensor = torch.tensordot(self.weights(opened)[step], self.tables, 1)
-        return mixed
+            return self.tables.expand(len(steps), -1, -1)
+        flat = self.tables.reshape(len(self.tables), -1)
+        return (self.weights(opened)[steps] @ flat).reshape(len(steps), *self.tables.shape[1:])
 
     @contextmanager
     def held(self, step: int, opened: float) -> Iterator[None]:
         """Blend once for many calls: within, the tables do not change and only this time step is read."""
-        self._held = (step, opened, self.blended(step, opened))
+        self._held = ([step], opened, self.blended([step], opened))
         try:
             yield
         finally:
@@ -77,9 +77,8 @@ class HashEnsemble(nn.Module):
             (n, levels * features).
         """
         parts = torch.split(points, counts)
-        found = [
-            self.lookup(self.blended(step, opened), part, self.shape) for step, part in zip(steps, parts, strict=True)
-        ]
+        tables = self.blended(steps, opened)
+        found = [self.lookup(table, part, self.shape) for table, part in zip(tables, parts, strict=True)]
         return torch.cat(found).flatten(1)
 
     def per_sample(self, points: Tensor, steps: Tensor, opened: float) -> Tensor:

@@ -16,6 +16,7 @@ from renderer.fitter.compositing import per_ray, weights_of
 from renderer.fitter.encoders.base import choose_lookup
 from renderer.fitter.field import Opening, RadianceField
 from renderer.fitter.footage import Footage
+from renderer.fitter.hull import hull_of
 from renderer.fitter.marching import Samples, march
 from renderer.fitter.occupancy import EVERY, Occupancy
 from renderer.fitter.presets import Preset
@@ -64,7 +65,7 @@ class Fit:
         """Learning rates are multiplied by this; lowered after a loss that was not finite."""
         calibration = Calibration(footage.cameras)
         self.box: Box = box_of_cameras(calibration)
-        self.prior = build_prior(footage, self.box, device, report) if preset.prior else None
+        self.prior = build_prior(footage, self.box, device, report, preset.prior_parts) if preset.prior else None
         torch.manual_seed(preset.seed)
         self.rng = np.random.default_rng(preset.seed)
         lookup = choose_lookup(preset.encoder, device)
@@ -75,7 +76,8 @@ class Fit:
         self.field = RadianceField(
             shape, footage.steps, lookup, volumes, published=preset.published, box_m=self.box.size
         ).to(device)
-        self.occupancy = Occupancy(self.box, preset.occupancy, calibration, device)
+        hull = None if preset.published else hull_of(footage, self.box, preset.occupancy)
+        self.occupancy = Occupancy(self.box, preset.occupancy, calibration, device, hull)
         self._sampler = Sampler(footage, self.box, lenses_of(footage.cameras, self.box, device), self.prior)
         self.optimiser = torch.optim.Adam(self._groups(), eps=1e-15, fused=True)
 
@@ -140,11 +142,27 @@ class Fit:
     def _samples(self, batch: Batch) -> Samples:
         """March, and learn how many rays the next step can have; growth is gradual, so that no step is huge."""
         jitter = torch.from_numpy(self.rng.random(len(batch.origins), np.float32)).to(self.device)
-        box_m = self.box.size
-        samples = march(batch.origins, batch.directions, self.occupancy.occupied, self.step_m(), box_m, jitter)
+        box_m, step_m = self.box.size, self.step_m()
+        samples = march(batch.origins, batch.directions, self.occupancy.occupied, step_m, box_m, jitter)
         wanted = round(len(batch.origins) * self.preset.samples / max(len(samples.ray), 1))
         self.rays = min(max(wanted, FIRST_RAYS), 2 * self.rays, self.preset.rays)
         return samples
+
+    def _tolerance_m(self) -> float:
+        """Tolerance of the depth losses at the present step, metres."""
+        ends = PUBLISHED_TOLERANCE_M if self.preset.published else DEPTH_TOLERANCE_M
+        return ramp(self.step / self.preset.steps, 0.0, self.preset.schedule.depth_closes, *ends)
+
+    def _behind(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return what lies behind the box on each ray, and the colours of the pixels before it, (r, 3) each.
+
+        Pictures with mattes stand on white, and so would white fog: both are put before another random colour at each
+        ray, which only what is as opaque as the matte says can meet (published: white).
+        """
+        if not self.footage.white or self.preset.published:
+            return self.field.background(batch.origins - 0.5, batch.directions), batch.colour
+        shade = torch.from_numpy(self.rng.random((len(batch.colour), 3), np.float32)).to(self.device)
+        return shade, batch.colour - (1 - batch.alpha[:, None]) * (1 - shade)
 
     def _terms(self, batch: Batch, opening: Opening) -> dict[str, Tensor]:
         preset, weight = self.preset, self.preset.losses
@@ -157,13 +175,11 @@ class Fit:
         seen = (weights.detach() > VISIBLE).nonzero()[:, 0]
         tint = self.field.colour(geometry[seen], batch.directions[samples.ray[seen]])
         front = torch.zeros_like(batch.colour).index_add(0, samples.ray[seen], weights[seen, None] * tint)
-        behind = self.field.background(batch.origins - 0.5, batch.directions)
+        behind, target = self._behind(batch)
         colour = front + (1 - accumulation)[:, None] * behind
-        part = self.step / preset.steps
-        ends = PUBLISHED_TOLERANCE_M if preset.published else DEPTH_TOLERANCE_M
-        tolerance = ramp(part, 0.0, preset.schedule.depth_closes, *ends)
+        tolerance = self._tolerance_m()
         terms = {
-            "colour": losses.colour_loss(colour, batch.colour),
+            "colour": losses.colour_loss(colour, target),
             "mask": weight.mask * losses.mask_loss(accumulation, batch.alpha),
             "air": weight.air * losses.air_loss(density, step_m),
             "distortion": weight.distortion * losses.distortion_loss(weights, samples, step_m),

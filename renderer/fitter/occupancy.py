@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from renderer.fitter.box import Box, lattice, seen_by
+from renderer.fitter.hull import Cells
 from streamer.types import Calibration
 
 FORGET = 0.95
@@ -36,11 +37,16 @@ class Occupancy:
         cells: along an edge.
         calibration: the cameras that train the field.
         device: where it lives.
+        hull: (cells, cells, cells) where anything may be, see `renderer.fitter.hull`; None: everywhere.
     """
 
-    def __init__(self, box: Box, cells: int, calibration: Calibration, device: torch.device) -> None:
-        """Begin with every visible cell occupied."""
+    def __init__(
+        self, box: Box, cells: int, calibration: Calibration, device: torch.device, hull: Cells | None = None
+    ) -> None:
+        """Begin with every cell occupied that is visible and in the hull."""
         visible = seen_by(calibration, lattice(box, cells)) >= min(LEAST_CAMERAS, len(calibration.cameras))
+        if hull is not None and (visible & hull).any():
+            visible &= hull
         self.cells = cells
         self.visible = torch.from_numpy(visible).to(device)
         self.values = torch.full((cells,) * 3, THRESHOLD, device=device)

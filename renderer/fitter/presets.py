@@ -86,6 +86,22 @@ class LossWeights:
 
 
 @dataclass(frozen=True)
+class PriorParts:
+    """What a fit takes from the take's meshes; each can be left out, to see what it is worth."""
+
+    pose: bool = True
+    """The canonical head follows the head's rigid motion; without it there is no motion from the meshes at all."""
+    skin: bool = True
+    """Near the skin points move as the skin does: expressions too."""
+    density: bool = True
+    """Where the canonical head is solid and where the air before it is clear."""
+    mask: bool = True
+    """Pixels on the head are not empty."""
+    depth: bool = True
+    """Distances along rays: the depth losses."""
+
+
+@dataclass(frozen=True)
 class Preset:
     """One recipe."""
 
@@ -114,7 +130,9 @@ class Preset:
     losses: LossWeights = field(default_factory=LossWeights)
     """Weights of the losses."""
     prior: bool = True
-    """Use the take's meshes: box, motion, density, depth."""
+    """Use the take's meshes."""
+    prior_parts: PriorParts = field(default_factory=PriorParts)
+    """What of them."""
     published: bool = False
     """Keep the errors of the published code, for comparison (docs/fitter.md lists them)."""
     encoder: EncoderName = "auto"

@@ -17,6 +17,7 @@ from renderer.fitter.box import Box, lattice
 from renderer.fitter.field import FieldPrior
 from renderer.fitter.footage import Footage, sized
 from renderer.fitter.layers import DEPTH_UNITS, slant_of
+from renderer.fitter.presets import PriorParts
 from renderer.fitter.raster import depth_picture
 from streamer.errors import TakeError
 from streamer.geometry import inverse_rigid, transform, vertex_normals
@@ -51,9 +52,17 @@ class Prior:
     pictures are at most `DEPTH_WIDTH` wide."""
     canonical_step: int
     """The time step whose head is the canonical one."""
+    parts: PriorParts
+    """What of all this is used."""
 
 
-def build_prior(footage: Footage, box: Box, device: torch.device, report: Report = lambda done, total: None) -> Prior:
+def build_prior(
+    footage: Footage,
+    box: Box,
+    device: torch.device,
+    report: Report = lambda done, total: None,
+    parts: PriorParts = PriorParts(),  # noqa: B008 - frozen
+) -> Prior:
     """Make the prior of a take.
 
     Args:
@@ -61,6 +70,7 @@ def build_prior(footage: Footage, box: Box, device: torch.device, report: Report
         box: of the scene.
         device: where the volumes go.
         report: progress.
+        parts: what is used; volumes of parts that are not hold zeros.
 
     Raises:
         TakeError: the take has no meshes.
@@ -74,17 +84,18 @@ def build_prior(footage: Footage, box: Box, device: torch.device, report: Report
     nodes = lattice(box, CELLS)
     motion = np.zeros((footage.steps, 3, CELLS, CELLS, CELLS), np.float16)
     for done, step in enumerate(steps):
-        moved = _motion(nodes, footage.meshes[step], target)
+        moved = _motion(nodes, footage.meshes[step], target, skin=parts.skin) if parts.pose else np.zeros_like(nodes)
         motion[step] = (moved / box.size).transpose(3, 2, 1, 0)
         report(done + 1, 2 * len(steps))
     for step in set(range(footage.steps)) - set(steps):
         motion[step] = motion[min(steps, key=lambda known: abs(known - step))]
-    log = _log_density(nodes, target, footage.topology).transpose(2, 1, 0)
+    log = _log_density(nodes, target, footage.topology).transpose(2, 1, 0) * np.float32(parts.density)
     volumes = FieldPrior(torch.from_numpy(motion).to(device), torch.from_numpy(log.copy())[None, None].to(device))
-    return Prior(volumes, tuple(_distances(footage, i, report) for i in range(len(footage.cameras))), canonical)
+    distances = tuple(_distances(footage, i, report) for i in range(len(footage.cameras)))
+    return Prior(volumes, distances, canonical, parts)
 
 
-def _motion(nodes: F64, mesh: MeshFrame, target: MeshFrame) -> F64:
+def _motion(nodes: F64, mesh: MeshFrame, target: MeshFrame, *, skin: bool = True) -> F64:
     """Return the (X, Y, Z, 3) displacements in metres that carry nodes at this instant to the canonical head."""
     flat = nodes.reshape(-1, 3)
     distance, index = cKDTree(mesh.vertices).query(flat, NEIGHBOURS, distance_upper_bound=FADE_M[1], workers=1)
@@ -92,13 +103,13 @@ def _motion(nodes: F64, mesh: MeshFrame, target: MeshFrame) -> F64:
     distance, index = distance[near], np.minimum(index[near], len(mesh.vertices) - 1)
     share = 1 / np.maximum(distance, 1e-4)
     share /= share.sum(1, keepdims=True)
-    skin = ((target.vertices - mesh.vertices)[index] * share[..., None]).sum(1)
+    surface = ((target.vertices - mesh.vertices)[index] * share[..., None]).sum(1)
     head_from_world = inverse_rigid(np.asarray(mesh.world_from_head, np.float64))
     skull = transform(target.world_from_head @ head_from_world, flat[near]) - flat[near]
-    close = np.clip((distance[:, :1] - SKIN_M) / SKIN_M, 0, 1)
+    close = np.clip((distance[:, :1] - SKIN_M) / SKIN_M, 0, 1) if skin else 1.0
     fade = np.clip((FADE_M[1] - distance[:, :1]) / (FADE_M[1] - FADE_M[0]), 0, 1)
     out = np.zeros_like(flat)
-    out[near] = ((1 - close) * skin + close * skull) * fade
+    out[near] = ((1 - close) * surface + close * skull) * fade
     return out.reshape(nodes.shape)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from renderer.fitter.chart import chart
 from renderer.fitter.evaluate import evaluation_pictures
 from renderer.fitter.finished import Finished
 from renderer.fitter.metrics import psnr, ssim
@@ -17,12 +18,17 @@ from streamer.progress import Report
 from streamer.types import U8
 
 PICTURES = 12
-ERROR_SCALE = 4
-"""Differences are shown this many times as bright."""
+INSTANTS = 3
+ERROR_FULL = 64
+"""Differences of this many grey levels and more are brightest."""
+DOTS = 120
+"""Points of a curve."""
 STYLE = (
-    "body{font:15px/1.5 system-ui,sans-serif;margin:2em auto;max-width:1100px;color:#222}"
-    "table{border-collapse:collapse}td,th{padding:2px 10px;text-align:left}img{image-rendering:pixelated;width:260px}"
-    "svg{background:#f6f6f6;border:1px solid #ddd}figure{display:inline-block;margin:4px}"
+    "body{font:15px/1.5 system-ui,sans-serif;margin:2em auto;max-width:1120px;padding:0 1em;color:#222}"
+    "h1{margin-bottom:0}table{border-collapse:collapse;margin:1em 0}td,th{padding:3px 14px 3px 0;text-align:left}"
+    "th{font-weight:600}.row{display:grid;grid-template-columns:repeat(3,1fr);gap:6px;margin:0 0 2px}"
+    "img{image-rendering:pixelated;width:100%;display:block}figure{margin:0 0 18px}.head{font-weight:600}"
+    "figcaption{color:#555}svg{margin:0 12px 12px 0;max-width:100%}.note{color:#555}"
 )
 
 
@@ -31,25 +37,6 @@ def _png(rgb: U8) -> str:
 
     _, data = cv2.imencode(".png", rgb[..., ::-1])
     return "data:image/png;base64," + base64.b64encode(data.tobytes()).decode()
-
-
-def _chart(points: list[tuple[float, float]], title: str, *, logarithmic: bool) -> str:
-    """Draw one curve as SVG."""
-    if len(points) < 2:
-        return ""
-    x = np.array([point[0] for point in points])
-    y = np.array([point[1] for point in points])
-    height = np.log10(np.maximum(y, 1e-12)) if logarithmic else y
-    span_x, span_y = max(float(np.ptp(x)), 1e-9), max(float(np.ptp(height)), 1e-9)
-    place = [
-        f"{50 + 430 * (a - x.min()) / span_x:.1f},{180 - 150 * (b - height.min()) / span_y:.1f}"
-        for a, b in zip(x, height, strict=True)
-    ]
-    labels = f'<text x="4" y="34">{y[height.argmax()]:.4g}</text><text x="4" y="184">{y[height.argmin()]:.4g}</text>'
-    foot = f'<text x="50" y="202">{x.min():.0f}</text><text x="440" y="202">{x.max():.0f}</text>'
-    line = f'<polyline points="{" ".join(place)}" fill="none" stroke="#06c" stroke-width="1.5"/>'
-    caption = f"<figcaption>{html.escape(title)}</figcaption>"
-    return f'<figure><svg width="500" height="210" font-size="11">{labels}{foot}{line}</svg>{caption}</figure>'
 
 
 def _curve(folder: Path) -> list[dict[str, Any]]:
@@ -71,37 +58,76 @@ def write_report(finished: Finished, path: Path, report: Report = lambda done, t
     Raises:
         OSError: it cannot be written.
     """
-    fit, manifest = finished.fit, finished.manifest
-    chosen, held_out = evaluation_pictures(fit, 3)
+    fit = finished.fit
+    chosen, held_out = evaluation_pictures(fit, INSTANTS)
     figures = []
     for done, (step, camera, truth) in enumerate(chosen[:PICTURES]):
         rgb = render_view(fit, camera, step).rgb
-        error = np.abs(rgb.astype(np.int16) - truth.astype(np.int16)) * ERROR_SCALE
-        triple = "".join(f'<img src="{_png(p)}">' for p in (rgb, truth, np.clip(error, 0, 255).astype(np.uint8)))
+        triple = "".join(f'<img src="{_png(picture)}" alt="">' for picture in (rgb, truth, error_map(rgb, truth)))
         text = f"camera {camera.id}, frame {step}: {psnr(rgb, truth):.2f} dB, SSIM {ssim(rgb, truth):.3f}"
-        figures.append(f"<figure>{triple}<figcaption>{html.escape(text)}</figcaption></figure>")
+        figures.append(f'<figure><div class="row">{triple}</div><figcaption>{html.escape(text)}</figcaption></figure>')
         report(done + 1, min(len(chosen), PICTURES))
-    curve = _curve(finished.folder)
-    losses = [(line["step"], line["colour"]) for line in curve if "colour" in line]
-    glances = [(line["seconds"], line["psnr_db"]) for line in curve if line.get("psnr_db") is not None]
-    scores = manifest["scores"] or {}
-    rows = {
-        "take": manifest["take"],
-        "preset": manifest["preset"]["name"],
-        "steps": manifest["steps"],
-        "seconds": f"{manifest['seconds']:.0f}",
-        "PSNR": f"{scores.get('psnr_db', float('nan')):.2f} dB",
-        "SSIM": f"{scores.get('ssim', float('nan')):.3f}",
-    }
-    table = "".join(f"<tr><th>{html.escape(k)}</th><td>{html.escape(str(v))}</td></tr>" for k, v in rows.items())
     whose = "cameras that were not trained on" if held_out else "a camera that WAS trained on: none was held out"
+    heads = "".join(
+        f'<div class="head">{text}</div>' for text in ("rendered", "true", f"difference (full: {ERROR_FULL})")
+    )
     page = (
-        f'<!doctype html><meta charset="utf-8"><title>Fit</title><style>{STYLE}</style><h1>Radiance field</h1>'
-        f"<table>{table}</table>{_chart(losses, 'colour loss by step', logarithmic=True)}"
-        f"{_chart(glances, 'PSNR (dB) by seconds', logarithmic=False)}"
-        f"<h2>Rendered, true, difference x{ERROR_SCALE}: {whose}</h2>{''.join(figures)}"
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Radiance field</title><style>{STYLE}</style>'
+        f"<h1>Radiance field</h1>{_table(finished.manifest)}{_charts(_curve(finished.folder))}"
+        f'<h2>Seen by {whose}</h2><div class="row">{heads}</div>{"".join(figures)}</html>'
     )
     part = path.with_suffix(".part")
     part.write_text(page, "utf-8")
     part.replace(path)
     return path
+
+
+def error_map(rgb: U8, truth: U8) -> U8:
+    """Return (H, W, 3) the mean difference of channels by colour: dark none, bright `ERROR_FULL` of 255 and more."""
+    import cv2
+
+    error = np.abs(rgb.astype(np.float32) - truth).mean(-1) * (255 / ERROR_FULL)
+    coloured = cv2.applyColorMap(np.clip(error, 0, 255).astype(np.uint8), cv2.COLORMAP_INFERNO)
+    return np.ascontiguousarray(coloured[..., ::-1], np.uint8)
+
+
+def _charts(curve: list[dict[str, Any]]) -> str:
+    """Draw the losses, and the PSNR of glances at held-out pictures."""
+    names = sorted({key for line in curve for key in line} - {"step", "seconds", "loss", "psnr_db"})
+    losses = {
+        name: _smooth([(line["step"], line[name]) for line in curve if line.get(name, 0.0) > 0]) for name in names
+    }
+    glances = [(line["seconds"], line["psnr_db"]) for line in curve if line.get("psnr_db") is not None]
+    return chart(losses, "losses, weighted", "step", logarithmic=True) + chart(
+        {"PSNR": glances}, "PSNR of glances, dB", "seconds"
+    )
+
+
+def _smooth(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return means over stretches, at most `DOTS`: single steps see few rays and jump."""
+    stretches = np.array_split(np.array(points, float), min(DOTS, len(points))) if points else []
+    return [(float(one[:, 0].mean()), float(one[:, 1].mean())) for one in stretches]
+
+
+def _table(manifest: dict[str, Any]) -> str:
+    scores = manifest["scores"] or {}
+    rows = {
+        "take": manifest["take"],
+        "preset": manifest["preset"]["name"],
+        "held out": ", ".join(manifest["hold_out"]) or "cameras without pictures",
+        "steps": f"{manifest['steps']} in {manifest['seconds']:.0f} s",
+    }
+    for key, label, form in (
+        ("psnr_db", "PSNR", "{:.2f} dB"),
+        ("masked_psnr_db", "PSNR of the person alone", "{:.2f} dB"),
+        ("ssim", "SSIM", "{:.3f}"),
+        ("lpips", "LPIPS", "{:.3f}"),
+        ("jod", "JOD (ColorVideoVDP)", "{:.2f}"),
+    ):
+        if scores.get(key) is not None:
+            rows[label] = form.format(scores[key])
+    return (
+        "<table>"
+        + "".join(f"<tr><th>{html.escape(k)}</th><td>{html.escape(str(v))}</td></tr>" for k, v in rows.items())
+        + "</table>"
+    )
