@@ -83,6 +83,13 @@ def _write_layer(folder: Path, ring: tuple[Camera, ...], steps: int, size: tuple
                 _write(writer, view, step, "png", encode_plane(plane), size)
 
 
+def write_planes(take: Path, layer: str, data: U8, cameras: int = 5) -> None:
+    """Write a layer with these bytes as the PNG of one instant of the first camera."""
+    ring = tuple(camera(i, cameras) for i in range(cameras))
+    with _writer(take / LAYERS / layer, ring) as writer:
+        _write(writer, ring[0], 0, "png", data, (SIDE_PX, SIDE_PX))
+
+
 def _writer(folder: Path, ring: tuple[Camera, ...]) -> TakeWriter:
     return TakeWriter(folder, calibration=Calibration(ring), config_text="", show="s", slate="t", take=1)
 

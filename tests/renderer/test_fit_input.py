@@ -1,6 +1,7 @@
 """What a fit reads from takes, and takes that cannot be fitted: one line each that a person can act on."""
 
 import dataclasses
+import json
 import re
 import threading
 from collections.abc import Callable
@@ -10,8 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from renderer.fitter.enqueue import job_for
+from renderer.fitter.finished import open_finished
 from renderer.fitter.fit import Fit
 from renderer.fitter.footage import read_footage
 from renderer.fitter.jobs import Job
@@ -19,11 +22,12 @@ from renderer.fitter.layers import slant_of
 from renderer.fitter.presets import preset_of
 from renderer.fitter.store import Store
 from renderer.fitter.worker import Worker
-from streamer.errors import MienError
+from streamer.errors import FitError, MienError
+from streamer.pixels import encode_plane
 from streamer.takes.layout import CALIBRATION
 from streamer.takes.reader import open_take
 from tests.renderer.fit_makers import SIDE_PX, centre_at
-from tests.renderer.fit_takes import matte_of, write_take
+from tests.renderer.fit_takes import matte_of, write_planes, write_take
 
 TINY = {
     "steps": 3, "samples": 512, "rays": 128, "step_mm": 20.0, "occupancy": 8, "prior": False,
@@ -109,6 +113,46 @@ def test_a_bad_take_fails_with_one_line_and_the_next_is_done(tmp_path: Path, nam
     if name in REFUSED:
         with pytest.raises(MienError):
             job_for(bad, preset="ci", overrides={**TINY, **values}, mesh_channel="truth")
+
+
+def test_depth_of_eight_bits_and_torn_maps_are_told(tmp_path: Path) -> None:
+    """Depth maps are whole numbers of 16 bit, so that no NaN can be in one; what else is wrong fails the job."""
+    for name, plane, text in (
+        ("eight", encode_plane(np.full((SIDE_PX, SIDE_PX), 7, np.uint8)), "have 8 bit|has 8 bit, expected 16"),
+        ("torn", encode_plane(np.full((SIDE_PX, SIDE_PX), 7, np.uint16))[:-9], "is cut"),
+    ):
+        take = write_take(tmp_path / name)
+        write_planes(take, "depth", plane)
+        with Store(tmp_path / f"q_{name}") as store:
+            number = store.add(Job(0, str(take), "ci", TINY, mesh_channel="truth"), 0.0)
+            torch.set_num_threads(1)
+            Worker(tmp_path / f"q_{name}", tmp_path / f"runs_{name}", threading.Event()).work(once=True)
+            job = store.get(number)
+        assert job.state == "failed" and re.search(text, job.message) and "\n" not in job.message, job.message
+
+
+def test_artefacts_of_another_version_are_told_and_the_next_job_is_done(tmp_path: Path) -> None:
+    take = write_take(tmp_path / "take")
+    runs = tmp_path / "runs"
+    (runs / "job_0001").mkdir(parents=True)
+    header = {"format": "0", "fit": "{}", "state": "{}"}
+    save_file({"x": torch.zeros(1)}, runs / "job_0001" / "checkpoint-00000002.safetensors", header)
+    with Store(tmp_path / "q") as store:
+        numbers = [store.add(Job(0, str(take), "ci", TINY, mesh_channel="truth"), 0.0) for _ in range(2)]
+        torch.set_num_threads(1)
+        Worker(tmp_path / "q", runs, threading.Event()).work(once=True)
+        old, new = (store.get(number) for number in numbers)
+    assert old.state == "failed" and "has format 0" in old.message and new.state == "done"
+    manifest = runs / "job_0002" / "field.json"
+    known = json.loads(manifest.read_text("utf-8"))
+    for change, text in (
+        ({"schema": 99}, "has schema 99"),
+        ({"preset": {**known["preset"], "future": 1}}, "written by another version"),
+        ({"steps": 99}, "lacks its last checkpoint"),
+    ):
+        manifest.write_text(json.dumps({**known, **change}), "utf-8")
+        with pytest.raises(FitError, match=text):
+            open_finished(runs / "job_0002", torch.device("cpu"))
 
 
 def test_frames_that_some_cameras_lack_are_left_out(tmp_path: Path) -> None:
