@@ -27,6 +27,8 @@ LANDMARKS, CONTROLS, LOOKED_AT = 24, 320, 512
 """Vertices that the localiser, the coarse head and the refinement speak of."""
 COMPONENTS = 128
 """Shape components of the prior."""
+BASIS_STEP_MM = 0.006
+"""Steps in which they are stored."""
 CHANNELS = 16
 """Feature channels of both 2D nets."""
 MAP_SCALE_MM = 100.0
@@ -102,12 +104,21 @@ class LiveConstants:
 
 
 def pack_constants(prior: ShapePrior, landmark_sigma_mm: float, control_sigma_mm: float) -> dict[str, NDArray[Any]]:
-    """The arrays of `constants.npz`; the basis is stored as int16 with one scale a component (error below 0.001 mm)."""
-    scale = np.abs(prior.basis).max((0, 1)) / 32767.0
+    """The arrays of `constants.npz`.
+
+    The basis is stored in steps of BASIS_STEP_MM (a head moves by 0.02 mm, root mean square), its components one after
+    the other: small numbers beside small numbers are what the archive packs best.
+
+    Raises:
+        ModelError: a component moves a vertex by more than such numbers can say.
+    """
+    most = float(np.abs(prior.basis).max())
+    if not most < 32767 * BASIS_STEP_MM:
+        raise ModelError(f"a shape component moves a vertex by {most:g} mm; are the training heads in metres?")
     return {
         "mean": prior.mean.astype(np.float32),
-        "basis_q": np.round(prior.basis / scale).astype(np.int16),
-        "basis_scale": scale.astype(np.float32),
+        "basis_q": np.asfortranarray(np.round(prior.basis / BASIS_STEP_MM).astype(np.int16)),
+        "basis_scale": np.full(prior.basis.shape[2], BASIS_STEP_MM, np.float32),
         "sigma_mm": np.array([landmark_sigma_mm, control_sigma_mm], np.float32),
     }
 
@@ -126,7 +137,7 @@ def unpack_constants(constants: Mapping[str, NDArray[Any]], topology: Topology) 
         raise ModelError(
             f"the weights are for {len(mean)} vertices, topology '{topology.name}' has {topology.vertex_count}"
         )
-    basis = constants["basis_q"].astype(np.float32) * constants["basis_scale"]
+    basis = np.ascontiguousarray(constants["basis_q"], np.float32) * constants["basis_scale"]
     landmarks, controls, looked_at = chosen_vertices(topology)
     return LiveConstants(
         prior=ShapePrior(mean, basis),

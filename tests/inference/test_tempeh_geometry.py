@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inference.tempeh import frames, shape
-from inference.tempeh.layout import MAP_SCALE_MM
+from inference.model_store import load_model
+from inference.tempeh.layout import BASIS_STEP_MM, MAP_SCALE_MM, pack_constants, unpack_constants
 from inference.tempeh.refine import Refiner, read_maps
 from inference.tempeh.shape import Fit, ShapePrior
 from streamer.errors import CalibrationError, ModelError
@@ -154,6 +155,17 @@ def test_the_learned_prior_spans_what_it_was_shown() -> None:
 def test_a_basis_of_another_mesh_is_refused(prior: ShapePrior) -> None:
     with pytest.raises(ModelError, match=r"399.*400|400.*399"):
         ShapePrior(prior.mean[:-1], prior.basis)
+
+
+def test_a_stored_prior_is_the_prior_to_half_a_step() -> None:
+    model = load_model("live")
+    shipped = unpack_constants(model.constants, model.topology).prior
+    odd = ShapePrior(shipped.mean, np.ascontiguousarray(shipped.basis * np.float32(1.2345)))
+    read = unpack_constants(pack_constants(odd, 1.0, 2.0), model.topology)
+    assert np.abs(read.prior.basis - odd.basis).max() <= 0.5001 * BASIS_STEP_MM
+    assert read.prior.basis.flags.c_contiguous and (read.landmark_sigma_mm, read.control_sigma_mm) == (1.0, 2.0)
+    with pytest.raises(ModelError, match="moves a vertex by"):
+        pack_constants(ShapePrior(shipped.mean, 1000 * shipped.basis), 1.0, 2.0)
 
 
 def test_maps_are_read_where_the_pixels_are() -> None:
