@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inference.tempeh import frames, shape
 from inference.model_store import load_model
+from inference.tempeh import frames, shape
 from inference.tempeh.layout import BASIS_STEP_MM, MAP_SCALE_MM, pack_constants, unpack_constants
 from inference.tempeh.refine import Refiner, read_maps
 from inference.tempeh.shape import Fit, ShapePrior
