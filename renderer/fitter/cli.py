@@ -11,6 +11,7 @@ from streamer.arguments import positive, size_between
 from streamer.errors import FitError
 
 if TYPE_CHECKING:
+    from renderer.fitter.finished import Finished
     from renderer.fitter.jobs import Job
     from renderer.fitter.store import Store
 
@@ -34,6 +35,7 @@ USED = {
     "report": " 1",
 }
 """What follows the action in its example."""
+CLEAN = "without crumbs in the air: the largest piece alone (not where hair flies)"
 FAILED, BAD_INPUT, TRY_AGAIN = 1, 65, 75
 """Exit codes for farms: gave up; bad input, do not try again (EX_DATAERR); stopped, paused or cancelled with a
 checkpoint, or held by another worker: try again later (EX_TEMPFAIL). A killed worker has 137 from the system."""
@@ -87,11 +89,15 @@ def add_fit(verbs: Verbs, common: argparse.ArgumentParser) -> None:
         help="of the pictures of a path (default: the take's)",
     )
     render.add_argument("--out", type=Path, required=True, metavar="DIR", help="PNG pictures, and a video of a path")
+    render.add_argument("--clean", action="store_true", help=CLEAN)
     play = action("play", _play, "pictures of a fitted take on the bus, for mien view")
     play.add_argument("--cameras", nargs="+", default=[], metavar="CAM", help="of the rig (default: those held out)")
     play.add_argument("--frames", type=_range, default=(None, None), metavar="A:B", help="these frames of the fit")
     play.add_argument("--fps", type=positive, default=0.0, metavar="N", help="at most (default: as fast as it renders)")
-    play.add_argument("--once", action="store_true", help="end after one round")
+    whole = play.add_mutually_exclusive_group()
+    whole.add_argument("--once", action="store_true", help="end after one round")
+    whole.add_argument("--by-hand", action="store_true", help="the frame that is typed: + next, - back, 12, q ends")
+    play.add_argument("--clean", action="store_true", help=CLEAN)
     report = action("report", _report, "a page with pictures beside the truth, error maps and curves")
     report.add_argument("--out", type=Path, metavar="FILE.html", help="default: report.html in the run's folder")
 
@@ -259,7 +265,6 @@ def _told_to_farm(args: argparse.Namespace, job: "Job") -> int:
 
 def _render(args: argparse.Namespace) -> int:
     from renderer.fitter.film import render_cameras, render_path, render_split
-    from renderer.fitter.finished import open_finished
     from renderer.fitter.worker import run_folder
     from streamer.calibration import load_calibration
     from streamer.progress import progress
@@ -268,7 +273,7 @@ def _render(args: argparse.Namespace) -> int:
     with _store(args) as store:
         job = store.get(args.job)
     with progress("rendering", quiet=args.json) as report:
-        finished = open_finished(run_folder(Path(fitter.runs), job.id))
+        finished = _opened(run_folder(Path(fitter.runs), job.id), clean=args.clean)
         if args.cameras:
             chosen = load_calibration(args.cameras).cameras
             count = render_cameras(finished, chosen, args.out, frames=args.frames, report=report)
@@ -280,8 +285,18 @@ def _render(args: argparse.Namespace) -> int:
     return 0
 
 
-def _play(args: argparse.Namespace) -> int:
+def _opened(folder: Path, *, clean: bool) -> "Finished":
     from renderer.fitter.finished import open_finished
+    from renderer.fitter.floaters import drop_floaters
+
+    finished = open_finished(folder)
+    if clean:
+        gone = drop_floaters(finished.fit.occupancy)
+        print(f"{gone} cells that float were emptied", file=sys.stderr)
+    return finished
+
+
+def _play(args: argparse.Namespace) -> int:
     from renderer.fitter.play import play
     from renderer.fitter.worker import run_folder
     from streamer.processes import Stop
@@ -289,9 +304,16 @@ def _play(args: argparse.Namespace) -> int:
     settings = args.load()
     with _store(args) as store:
         job = store.get(args.job)
-    finished = open_finished(run_folder(Path(settings.fitter.runs), job.id))
+    finished = _opened(run_folder(Path(settings.fitter.runs), job.id), clean=args.clean)
+    hand = None
+    if args.by_hand:
+        from renderer.fitter.by_hand import HELP
+
+        print(HELP, file=sys.stderr)
+        hand = sys.stdin.fileno()
     with Stop() as stop:
         options = {"cameras": tuple(args.cameras), "frames": args.frames, "fps": args.fps, "loop": not args.once}
+        options["by_hand"] = hand
         count = play(finished, settings.bus, stop=stop, **options)
     print(json.dumps({"pictures": count}) if args.json else f"{count} pictures")
     return 0

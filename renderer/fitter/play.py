@@ -3,7 +3,9 @@
 import dataclasses
 import threading
 import time
+from collections.abc import Iterator
 
+from renderer.fitter.by_hand import frames_by_hand
 from renderer.fitter.film import frames_of
 from renderer.fitter.finished import Finished
 from renderer.fitter.render import render_view
@@ -44,6 +46,7 @@ def play(
     fps: float = 0.0,
     loop: bool = True,
     lead_s: float = 1.0,
+    by_hand: int | None = None,
 ) -> int:
     """Render and publish on the node's port: calibration, topology, pictures, and the take's meshes with them.
 
@@ -59,6 +62,7 @@ def play(
         fps: instants a second at most; 0: as fast as they are rendered.
         loop: begin again at the end.
         lead_s: states are published this long before the first picture, so that everybody is listening.
+        by_hand: an open file descriptor that says which frame is wanted (`renderer.fitter.by_hand`) in place of rounds.
 
     Returns:
         Number of pictures published.
@@ -79,15 +83,26 @@ def play(
         told = _tell_state(publisher, finished, chosen)
         while time.monotonic() < end and not stop.wait(0.05):
             told = _tell_state(publisher, finished, chosen)
-        while not stop.is_set() and (loop or count < len(steps)):
+        order = _rounds(len(steps), loop=loop) if by_hand is None else frames_by_hand(by_hand, len(steps))
+        for index in order:
+            if stop.is_set():
+                break
             begin = time.monotonic()
             if begin - told > STATE_PERIOD_S:
                 told = _tell_state(publisher, finished, chosen)
-            sent += _send(publisher, finished, chosen, steps[count % len(steps)], count)
+            if index is None:
+                continue
+            sent += _send(publisher, finished, chosen, steps[index], count)
             count += 1
             if fps > 0:
                 stop.wait(max(0.0, begin + 1 / fps - time.monotonic()))
     return sent
+
+
+def _rounds(frames: int, *, loop: bool) -> Iterator[int]:
+    yield from range(frames)
+    while loop:
+        yield from range(frames)
 
 
 def _tell_state(publisher: Publisher, finished: Finished, cameras: tuple[Camera, ...]) -> float:

@@ -1,14 +1,17 @@
 """A fitted take seen again: by cameras of a file, as a film, in a report, over the bus."""
 
+import os
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 import torch
 
+from renderer.fitter.by_hand import moved
 from renderer.fitter.film import render_cameras, render_path
 from renderer.fitter.finished import Finished, open_finished
 from renderer.fitter.play import play
@@ -54,6 +57,41 @@ def test_films_are_pictures_and_a_video(finished: Finished, tmp_path: Path, kind
 def test_a_report_holds_pictures_and_curves(finished: Finished, tmp_path: Path) -> None:
     page = write_report(finished, tmp_path / "report.html").read_text("utf-8")
     assert page.count("data:image/png;base64,") >= 6 and "<polyline" in page and "not trained on" in page
+
+
+def test_a_line_says_which_frame_is_wanted() -> None:
+    asked = {"": 4, "+": 4, "-": 2, "+5": 8, "-2": 1, "7": 7, "99": 9, "-99": 0, " 0 ": 0, "x": None, "--": None}
+    assert {text: moved(text, 3, 10) for text in asked} == asked
+
+
+def test_a_person_goes_to_and_fro_in_time(finished: Finished) -> None:
+    """Frames are asked for on a pipe as on a terminal; what comes over the bus is the field at those instants."""
+    bus = BusConfig(node_port=free_ports(1)[0], shared_memory=False)
+    reading, writing = os.pipe()
+    shown: list[Frame] = []
+    sent: list[int] = []
+    options: dict[str, Any] = {"stop": threading.Event(), "cameras": ("cam_4",), "by_hand": reading}
+    thread = threading.Thread(target=lambda: sent.append(play(finished, bus, **options)))
+    wanted = (0, 2, 3, 2)
+    try:
+        with Subscriber([endpoint_for(bus, "node")], ["frame"]) as listener:
+            thread.start()
+            end = time.monotonic() + DEADLINE_S
+            for number, line in enumerate((b"", b"2\n", b"+\n", b"what?\n-\n")):
+                os.write(writing, line)
+                while len(shown) <= number and time.monotonic() < end:
+                    received = listener.receive(0.2)
+                    if received is not None and isinstance(received[1], Frame):
+                        shown.append(received[1])
+        os.write(writing, b"q\n")
+        thread.join(DEADLINE_S)
+    finally:
+        options["stop"].set()
+        os.close(writing)
+        os.close(reading)
+    assert sent == [4] and not thread.is_alive()
+    for frame, step in zip(shown, wanted, strict=True):
+        assert np.array_equal(frame.data, render_view(finished.fit, finished.fit.footage.recorded[4], step).rgb)
 
 
 def test_a_field_is_played_on_the_bus_as_a_camera(finished: Finished) -> None:

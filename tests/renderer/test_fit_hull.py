@@ -8,12 +8,14 @@ import torch
 
 from renderer.fitter.box import Box, box_of_cameras, lattice, seen_by
 from renderer.fitter.fit import Fit
+from renderer.fitter.floaters import drop_floaters
 from renderer.fitter.footage import Footage, read_footage
 from renderer.fitter.hull import hull_of
+from renderer.fitter.occupancy import Occupancy
 from renderer.fitter.presets import preset_of
 from streamer.takes.reader import open_take
 from streamer.types import Calibration
-from tests.renderer.fit_makers import RADIUS_M, SIDE_PX, centre_at
+from tests.renderer.fit_makers import RADIUS_M, SIDE_PX, camera, centre_at
 from tests.renderer.fit_takes import write_take
 from tests.renderer.test_fit_input import TINY
 
@@ -80,3 +82,21 @@ def test_a_fit_begins_in_the_hull_and_fog_is_not_white(matted: Footage) -> None:
     wide = Fit(matted, preset_of("ci", {**TINY, "occupancy": CELLS, "published": True}), torch.device("cpu"))
     assert wide.occupancy.occupied.float().mean() > 0.6
     assert torch.equal(wide._behind(batch)[0], torch.ones(400, 3)), "published: white"
+
+
+def test_crumbs_in_the_air_are_dropped_and_the_head_is_not() -> None:
+    side = torch.arange(32) - 10.0
+    head = side[:, None, None] ** 2 + side[None, :, None] ** 2 + side[None, None, :] ** 2 < 49
+    values = torch.where(head, 300.0, 0.0)
+    values[26:29, 26:29, 26:29] = 300.0
+    values[16:26, 10, 10] = 9.0  # a bridge of haze to another crumb
+    values[25:28, 9:12, 9:12] = 300.0
+    occupancy = Occupancy(Box((0, 0, 0), 1.0), 32, Calibration((camera(0, 3), camera(1, 3))), torch.device("cpu"))
+    occupancy.values, occupancy.occupied = values, values > 8
+    crumbs = occupancy.occupied & ~head
+    assert drop_floaters(occupancy) > 40
+    assert occupancy.occupied[head].all() and not occupancy.occupied[25:, 9:12, 9:12].any()
+    assert not (occupancy.occupied & crumbs)[26:29, 26:29, 26:29].any()
+    empty = Occupancy(Box((0, 0, 0), 1.0), 8, Calibration((camera(0, 3), camera(1, 3))), torch.device("cpu"))
+    empty.values = torch.zeros(8, 8, 8)
+    assert drop_floaters(empty) == 0, "nothing to judge by"
