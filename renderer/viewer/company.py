@@ -20,8 +20,6 @@ GHOST = (1.00, 0.55, 0.20)
 ONION = (0.45, 0.75, 1.00)
 _ONION_STEPS = (2, 4, 7)
 _PICK = 0.04
-_RING = 0.62
-"""Of the way to the cameras that has to be in view: a box around a ring of them is mostly empty corners."""
 
 
 class Company:
@@ -140,14 +138,14 @@ class Company:
         truth = state.truth(head)
         return None if truth is None else truth.vertices
 
-    def bounds(self, cameras: tuple[Camera, ...]) -> tuple[F64, F64] | None:
-        """Box around the head and cameras, metres, world; None without a head."""
+    def frame(self, camera: OrbitCamera, cameras: tuple[Camera, ...], aspect: float) -> OrbitCamera:
+        """Frame the head from where a camera is turned, with the cameras of the rig where there are any."""
         box = self._scene.bounds
-        if box is None or not cameras:
-            return box
-        middle = (box[0] + box[1]) / 2
-        centres = middle + _RING * (np.array([camera.centre_world for camera in cameras]) - middle)
-        return np.minimum(box[0], centres.min(0)), np.maximum(box[1], centres.max(0))
+        if box is None:
+            return camera
+        if not cameras:
+            return camera.fit(*box, aspect)
+        return camera.hold(np.array([*box, *(eye.centre_world for eye in cameras)]), aspect)
 
     def point_at(self, x: float, y: float, camera: OrbitCamera, aspect: float) -> F64 | None:
         """Find the vertex of the head under a place of the free view.

@@ -8,6 +8,8 @@ import numpy as np
 from streamer.types import F64
 
 _PITCH_LIMIT = math.radians(85.0)
+_HELD = 0.92
+"""Of the half of the view that points are held within."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,24 @@ class OrbitCamera:
         needed = max(float(size[1]), across / max(aspect, 1e-3))
         distance = 1.25 * needed / 2 / math.tan(self.fov_y_rad / 2) + across / 2
         return replace(self, target=(float(centre[0]), float(centre[1]), float(centre[2])), distance_m=distance)
+
+    def hold(self, points: F64, aspect: float) -> "OrbitCamera":
+        """Keep the angles and come as near as all of some points stay in view.
+
+        Args:
+            points: (K, 3) metres, world.
+            aspect: width / height of the view.
+        """
+        middle = (points.min(0) + points.max(0)) / 2
+        held = replace(self, target=(float(middle[0]), float(middle[1]), float(middle[2])))
+        near, far = math.log(0.05), math.log(50.0)
+        homogeneous = np.concatenate([points, np.ones((len(points), 1))], 1)
+        for _ in range(24):
+            tried = replace(held, distance_m=math.exp((near + far) / 2))
+            clip = homogeneous @ tried.clip_from_world(aspect).T
+            inside = (clip[:, 3] > 0).all() and (np.abs(clip[:, :2]) <= _HELD * clip[:, 3:]).all()
+            near, far = (near, math.log(tried.distance_m)) if inside else (math.log(tried.distance_m), far)
+        return replace(held, distance_m=math.exp(far))
 
     @property
     def eye(self) -> F64:

@@ -190,9 +190,8 @@ class Presenter:
 
     def reset_camera(self) -> None:
         """Frame the head anew, with the cameras where they are shown, from the angle that the look has."""
-        box = self.company.bounds(self._rig if self.look.frusta != "none" else ())
-        if box is not None:
-            self.look = replace(self.look, camera=self.look.camera.fit(*box, self.layout.main.aspect))
+        shown = self._rig if self.look.frusta != "none" else ()
+        self.look = replace(self.look, camera=self.company.frame(self.look.camera, shown, self.layout.main.aspect))
 
     def focus(self, x_px: float, y_px: float) -> None:
         """Look at the point of the head under a place on the screen, if there is one."""

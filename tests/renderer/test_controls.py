@@ -68,6 +68,14 @@ def test_a_framed_box_is_wholly_visible(camera: OrbitCamera, aspect: float, size
         assert np.abs(on_screen(fitted, corner * half, aspect)[:2]).max() < 1.0
 
 
+@given(cameras, st.floats(0.3, 3.0), st.booleans())
+def test_held_points_fill_the_view_and_none_is_left_out(camera: OrbitCamera, aspect: float, flat: bool) -> None:
+    points = np.array([[0.4, 0.1, 0.2], [-0.5, 0.0, 0.1], [0.1, -0.2, -0.6], [0.0, 0.3, 0.0]])
+    held = OrbitCamera(yaw_rad=camera.yaw_rad, pitch_rad=camera.pitch_rad, orthographic=flat).hold(points, aspect)
+    places = np.array([on_screen(held, point, aspect) for point in points])
+    assert 0.90 < np.abs(places[:, :2]).max() < 0.93
+
+
 def test_zoom_stays_in_its_limits() -> None:
     assert OrbitCamera(distance_m=1.0).zoom(1).distance_m < 1.0
     assert OrbitCamera().zoom(1000).distance_m == 0.05
