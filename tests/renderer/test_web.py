@@ -12,6 +12,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -26,13 +27,13 @@ from renderer.viewer.layout import arrange
 from renderer.viewer.scene import Scene
 from renderer.viewer.state import ViewState
 from renderer.viewer.timeline import Timeline
-from renderer.viewer.web import figures_markdown
+from renderer.viewer.web import WebView, figures_markdown
 from renderer.viewer.web_panel import LookPanel, TimePanel
 from renderer.viewer.web_scene import quaternion
 from renderer.viewer.web_stage import MOST_PAGES, Seat, Stage
 from streamer.config import BusConfig
 from streamer.errors import TransportError
-from tests.renderer.makers import PERIOD_NS, Troupe, head_topology, in_thread, mesh, on_gl
+from tests.renderer.makers import PERIOD_NS, Troupe, frame, head_topology, in_thread, mesh, on_gl, rig
 
 viser = pytest.importorskip("viser", reason="no viser: pip install 'mien[view]'")
 
@@ -215,6 +216,44 @@ def window_picture(context: moderngl.Context, look: Look, state: ViewState) -> n
     rgb = scene.read().astype(int)
     scene.release()
     return rgb
+
+
+def test_pages_come_and_go_and_one_saves_its_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    in_thread(lambda: None)
+    sent: list[np.ndarray] = []
+    files: list[tuple[str, bytes]] = []
+    eye = SimpleNamespace(
+        position=(0.3, 0.1, 0.6), look_at=(0.0, 0.0, 0.0), fov=0.45, image_width=320, image_height=180
+    )
+    page = SimpleNamespace(
+        camera=eye,
+        scene=SimpleNamespace(set_background_image=lambda rgb, **_: sent.append(rgb)),
+        send_file_download=lambda name, data: files.append((name, data)),
+    )
+    state, topology = ViewState("bus"), head_topology()
+    for message in (topology, rig(2), frame("cam_0", 9), mesh(9, topology)):
+        state.apply(message, 0)
+    web = WebView(ViewConfig(web_port=free_port(), cameras=2))
+    try:
+        clients: dict[int, object] = {}
+        monkeypatch.setattr(web._server, "get_clients", lambda: clients)
+        assert web.update(state, 0, 1.0) and sent == [], "a mesh, and nobody looks"
+        clients[7] = page
+        web.update(state, 0, 2.0)
+        assert sent[-1].shape == (180, 320, 3) and sent[-1].std() > 8
+        web._wanted.add(7)
+        web.update(state, 0, 2.1)
+        assert len(sent) == 1, "nothing changed"
+        name, data = files[0]
+        np.testing.assert_array_equal(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)[..., ::-1], sent[0])
+        assert name == "mien.png" and not web._wanted
+        clients.clear()
+        web.update(state, 0, 3.0)
+        clients[8] = page
+        web.update(state, 0, 4.0)
+        assert len(sent) == 2, "a new page begins anew"
+    finally:
+        web.close()
 
 
 class Widget:
