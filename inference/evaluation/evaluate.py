@@ -194,7 +194,7 @@ def _gaps(model: ModelFiles) -> list[Gap]:
     basis = unpack_basis(model.constants)
     if basis is None:
         return []
-    return find_gaps(model.topology.template, basis.at, basis.units / np.float32(MM), model.topology.units)
+    return find_gaps(model.topology, basis.at, basis.units)
 
 
 def _without(network: NetworkFactory | None, model: ModelFiles, part: str) -> NetworkFactory:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference.evaluation.metrics import Points, point_to_surface, summarise
-from streamer.types import F32, F64, I32
+from streamer.types import F32, F64, I32, Topology
 
 MM = 1000.0
 CURVE_MM = tuple(np.round(np.arange(0.0, 5.01, 0.1), 1).tolist())
@@ -92,24 +92,26 @@ class Gap:
     """Vertex that stays."""
 
 
-def find_gaps(template: F32, at: I32, offsets: F32, units: Sequence[str]) -> list[Gap]:
+def find_gaps(topology: Topology, at: I32, offsets_mm: F32) -> list[Gap]:
     """Find what opens from the expression units themselves.
 
     An upper lid comes to lie on the lower one: the vertex that a blink moves most, and the resting one nearest to where
-    it ends. A lower lip leaves the upper one: of those the jaw moves far and those it leaves, the nearest pair.
+    it ends. A lower lip leaves the upper one: of those the jaw moves far and those it leaves, the nearest pair. Only
+    the outside counts: the mouth's bag opens too, but nobody sees it.
 
     Args:
-        template: (N, 3), any unit.
+        topology: names units and the region `face`.
         at: (M,) vertices that offsets are known of.
-        offsets: (U, M, 3), in the template's unit.
-        units: their names.
+        offsets_mm: (U, M, 3).
     """
     gaps = []
-    places = template[at]
+    outside = np.isin(at, topology.regions["face"]) if "face" in topology.regions else np.ones(len(at), bool)
+    at, offsets, units = at[outside], offsets_mm[:, outside], topology.units
+    places = topology.template[at] * np.float32(MM)
     for name, unit in (("eye_left", "eyeBlinkLeft"), ("eye_right", "eyeBlinkRight"), ("mouth", "jawOpen")):
         if unit not in units:
             continue
-        offset = offsets[list(units).index(unit)]
+        offset = offsets[units.index(unit)]
         reach = np.linalg.norm(offset, axis=1)
         still = np.flatnonzero(reach < 0.2 * reach.max())
         if unit == "jawOpen":

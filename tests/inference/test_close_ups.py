@@ -260,7 +260,7 @@ def test_a_blink_of_the_shipped_model_blinks(live: ModelFiles, tmp_path: Path) -
         pytest.skip(str(error))
     basis = unpack_basis(live.constants)
     assert basis is not None
-    gaps = find_gaps(live.topology.template, basis.at, basis.units / 1000, list(live.topology.units))
+    gaps = find_gaps(live.topology, basis.at, basis.units)
     found = {}
     with open_take(tmp_path / "take") as take:
         truth = {mesh.frame_id: mesh.vertices for mesh in take.meshes("truth")}

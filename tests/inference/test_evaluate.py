@@ -157,7 +157,9 @@ def test_openings_are_found_from_the_units_and_compared() -> None:
     basis = unpack_basis(shipped.constants)
     assert basis is not None
     template, units = shipped.topology.template, list(shipped.topology.units)
-    gaps = {gap.name: gap for gap in find_gaps(template, basis.at, basis.units / 1000, units)}
+    gaps = {gap.name: gap for gap in find_gaps(shipped.topology, basis.at, basis.units)}
+    lips = shipped.topology.regions["lips"]
+    assert {gaps["mouth"].moving, gaps["mouth"].resting} <= set(lips.tolist())  # what is seen, not the mouth's bag
     openings = Openings()
     for strength in np.linspace(0, 1, 5):
         moved = {}
