@@ -12,7 +12,8 @@ from inference.engines import open_engine
 from inference.model_store import ModelFiles
 from inference.pipeline import FEW, Outcome, Pipeline
 from inference.precision import plan_folder
-from inference.published import FULL, GRAPHS, published_parts
+from inference.published import published_parts
+from inference.published_graphs import FULL, GRAPHS
 from inference.schedule import ITEM, PICTURES, Access, Stage, run_in_order
 from inference.tempeh.compiled.network import PublishedCameras, PublishedNetwork, PublishedResult
 from streamer.errors import ConfigError, EngineError

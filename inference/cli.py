@@ -272,7 +272,7 @@ def _bench_model(args: argparse.Namespace) -> int:
 def _bench_published(args: argparse.Namespace, settings: Any, chosen: "InferenceConfig") -> dict[str, Any] | None:
     """Return the figures of a published network; None if the model is a live one."""
     from inference.bench_published import bench_published
-    from inference.published import means_seeded, prepared
+    from inference.published_graphs import means_seeded, prepared
 
     seeded = means_seeded(args.model or settings.inference.model)
     if not seeded and _model(args, settings).manifest.published is None:

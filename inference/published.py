@@ -2,39 +2,31 @@
 
 `openvino`: graphs for the large convolutions, compiled code for the rest (inference/tempeh/compiled/). `tensorrt`: all
 of it on the GPU (inference/tempeh/gpu/). `torch`: the modules themselves, of any size, the reference. Graphs are
-exported once, in a process of their own that takes torch's memory with it, and kept in the cache.
+exported once and kept: inference/published_graphs.py.
 """
 
-import multiprocessing
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol
 
 import cv2
 import numpy as np
 
 from inference.devices import BufferSpec, Device, Space
 from inference.engines import Graph, Precision, open_engine
-from inference.model_store import ModelFiles, load_model, shipped_models
+from inference.manifest import PublishedEntry
+from inference.model_store import ModelFiles
 from inference.precision import plan_folder
+from inference.published_graphs import GRAPHS, exported, prepared
 from inference.schedule import PICTURES, Access, Stage
 from inference.tempeh.compiled.network import PublishedCameras, PublishedNetwork, PublishedParts, PublishedResult
 from inference.tempeh.frames import MM
 from inference.topology_file import read_arrays
-from streamer.errors import CalibrationError, EngineError, MissingExtra, ModelError
+from streamer.errors import CalibrationError, EngineError, ModelError
 from streamer.types import F32, U8, Camera
 
 if TYPE_CHECKING:
     from inference.tempeh.gpu.network import CudaPublishedNetwork
-
-Made = TypeVar("Made")
-
-FULL = "full"
-"""Name of the released size with seeded weights, where no folder is called so."""
-GRAPHS = ("coarse_features", "localise", "coarse_net", "refine_features")
-"""Of `published.export.cpu_graphs`."""
 
 
 class RunsPublished(Protocol):
@@ -47,60 +39,18 @@ class RunsPublished(Protocol):
         """End its threads."""
 
 
-def prepared(folder: str | None, size: tuple[int, int] | None = None) -> tuple[ModelFiles, Path]:
-    """Return a published model and the folder of its graphs, made in a process of their own.
-
-    Args:
-        folder: of the model; None: the seeded one.
-        size: width and height of the refinement's pictures, px; None: the model's.
+def published_entry(model: ModelFiles) -> PublishedEntry:
+    """Sizes and quirks of a model.
 
     Raises:
-        MissingExtra: torch is not installed, and something has to be made.
-        ModelError: the model cannot be read, or is no published one.
+        ModelError: it is no published one.
     """
-    model, graphs = _elsewhere(_prepare, folder, size)
-    return load_model(Path(model)), Path(graphs)
-
-
-def exported(model: ModelFiles, precision: str, views: int) -> Path:
-    """Return the folder of a published model's graphs for a GPU, made in a process of their own.
-
-    Args:
-        model: the model.
-        precision: of its refinement's nets, `f32` or `f16`.
-        views: cameras of the rig.
-
-    Raises:
-        MissingExtra: torch is not installed, and they have to be made.
-    """
-    return Path(_elsewhere(_export, str(model.folder), precision, views))
-
-
-def _elsewhere(work: Callable[..., Made], *arguments: Any) -> Made:
-    """Call a function in a process of its own."""
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context) as process:
-        try:
-            return process.submit(work, *arguments).result()
-        except ModuleNotFoundError as error:
-            raise MissingExtra(str(error.name), "train") from error
-
-
-def _export(folder: str, precision: str, views: int) -> str:
-    from inference.tempeh.gpu.bench import exported_for
-
-    return str(exported_for(load_model(Path(folder)), precision, views))
-
-
-def _prepare(folder: str | None, size: tuple[int, int] | None) -> tuple[str, str]:
-    from inference.tempeh.compiled.prepare import prepare
-
-    return prepare(folder, size)
-
-
-def means_seeded(name: str) -> bool:
-    """Whether a name stands for the released size with seeded weights, which `prepared(None)` makes."""
-    return name == FULL and FULL not in shipped_models() and not Path(FULL).exists()
+    if model.manifest.published is None:
+        raise ModelError(
+            f"{model.folder}: '{model.name}' is a live model; this is for published networks, made by: "
+            "mien model import-official"
+        )
+    return model.manifest.published
 
 
 def published_parts(model: ModelFiles) -> PublishedParts:
@@ -109,9 +59,7 @@ def published_parts(model: ModelFiles) -> PublishedParts:
     Raises:
         ModelError: the model is no published one, or holds no weights of a stage.
     """
-    entry = model.manifest.published
-    if entry is None:
-        raise ModelError(f"{model.folder}: '{model.name}' is not a published network")
+    entry = published_entry(model)
     if missing := [stage for stage in ("coarse", "refine") if stage not in model.weights]:
         raise ModelError(f"{model.folder}: holds no weights of the {' and '.join(missing)} stage; import or train it")
     arrays = {stage: read_arrays(path) for stage, path in model.weights.items()}

@@ -11,7 +11,8 @@ import numpy as np
 from inference.engines import open_engine
 from inference.model_store import ModelFiles
 from inference.precision import plan_folder
-from inference.published import GRAPHS, prepared, published_parts
+from inference.published import published_parts
+from inference.published_graphs import GRAPHS, prepared
 from inference.tempeh.compiled.network import PublishedCameras, PublishedNetwork, PublishedParts, grid_points
 from inference.tempeh.published.inputs import Outputs, RunInputs, StageInputs, alone, checked, require_sight, sight
 from streamer.errors import ModelError

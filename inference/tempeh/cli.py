@@ -115,10 +115,11 @@ def _import(args: argparse.Namespace) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     args.load()
-    _need_torch()
+    if args.engine == "torch":
+        _need_torch()
     from inference.model_store import load_model
+    from inference.published import published_entry
     from inference.tempeh.published.inputs import read_inputs
-    from inference.tempeh.published.store import published_entry
     from inference.topology_file import write_arrays
     from streamer.errors import ModelError
     from streamer.progress import progress

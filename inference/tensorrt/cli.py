@@ -57,7 +57,7 @@ def add_model_verbs(
 
 def _load(args: argparse.Namespace) -> tuple["ModelFiles", Any]:
     from inference.model_store import load_model
-    from inference.published import means_seeded, prepared
+    from inference.published_graphs import means_seeded, prepared
 
     settings = args.load()
     name = args.model or settings.inference.model

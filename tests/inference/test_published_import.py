@@ -11,9 +11,10 @@ import torch
 
 from inference.meshes import read_mesh
 from inference.model_store import load_model
+from inference.published import published_entry
 from inference.tempeh.published.checkpoint import official_checkpoint
 from inference.tempeh.published.sizes import SMALL
-from inference.tempeh.published.store import Imported, import_official, load_coarse, load_refine, published_entry
+from inference.tempeh.published.store import Imported, import_official, load_coarse, load_refine
 from streamer.errors import MeshError, ModelError
 from tests.inference.makers import tiny_model
 from tests.inference.published_makers import bumpy_head, hard_coarse, hard_refine

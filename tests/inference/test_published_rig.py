@@ -17,7 +17,8 @@ from inference.manifest import Provenance
 from inference.model_store import ModelFiles, save_model
 from inference.networks import compile_graphs
 from inference.node import run_infer
-from inference.published import GRAPHS, Straightener, prepared
+from inference.published import Straightener
+from inference.published_graphs import GRAPHS, prepared
 from inference.published_raw import run_compiled
 from inference.reconstruct import Reconstructor
 from inference.reprocess import reconstruct_all
@@ -100,8 +101,16 @@ def meshes(model: ModelFiles, engine: str, sets: Sequence[FrameSet]) -> list[Mes
         return [reconstructor(one) for one in sets]
 
 
-def test_the_compiled_path_gives_torchs_meshes(model: ModelFiles, sets: list[FrameSet]) -> None:
-    for got, expected in zip(meshes(model, "openvino", sets), meshes(model, "torch", sets), strict=True):
+@pytest.fixture(scope="module")
+def compiled(model: ModelFiles, sets: list[FrameSet]) -> list[MeshFrame]:
+    """What the compiled path makes of the sets."""
+    return meshes(model, "openvino", sets)
+
+
+def test_the_compiled_path_gives_torchs_meshes(
+    model: ModelFiles, sets: list[FrameSet], compiled: list[MeshFrame]
+) -> None:
+    for got, expected in zip(compiled, meshes(model, "torch", sets), strict=True):
         apart = np.linalg.norm(got.vertices - expected.vertices, axis=1) * 1000
         assert np.median(apart) < MEDIAN_MM + COARSE_MM and apart.max() < LARGEST_MM + COARSE_MM
         assert got.views == expected.views and got.weights is None
@@ -128,7 +137,11 @@ def test_a_network_of_any_size_runs_by_torch_and_the_compiled_path_says_what_it_
 
 
 def test_a_gpu_gives_the_compiled_paths_meshes_for_every_rig(
-    model: ModelFiles, sets: list[FrameSet], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: ModelFiles,
+    sets: list[FrameSet],
+    compiled: list[MeshFrame],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A GPU that is not there: sets that overlap, one by one, and a new rig of fewer cameras."""
     machine = Machine()
@@ -136,7 +149,6 @@ def test_a_gpu_gives_the_compiled_paths_meshes_for_every_rig(
     install(machine, Libraries(tmp_path), tmp_path / "gpu", monkeypatch)
     monkeypatch.setattr(export, "LOCAL_BATCH", 40)
     monkeypatch.setattr(published, "exported", lambda *what: exported_for(*what))  # its own process knows no such batch
-    expected = meshes(model, "openvino", sets)
     fewer = Calibration(rig_with_real_lenses().cameras[:3], "fewer")
     seen = replace(sets[0], members={name: sets[0].members[name] for name in fewer.ids})
     with Reconstructor(model, rig_with_real_lenses(), "tensorrt", threads=1) as reconstructor:
@@ -146,17 +158,25 @@ def test_a_gpu_gives_the_compiled_paths_meshes_for_every_rig(
         with pytest.raises(CalibrationError, match="two or more"):
             reconstructor(replace(seen, members={"cam_0": seen.members["cam_0"]}))
     with Reconstructor(model, fewer, threads=1) as reconstructor:
-        pairs = [*zip(found, [*expected, *expected], strict=True), (alone, reconstructor(seen))]
-    for got, wanted in pairs:
+        pairs = [*zip(found, [*compiled, *compiled], strict=True), (alone, reconstructor(seen))]
+    for number, (got, wanted) in enumerate(pairs):
         assert got is not None and got.views == wanted.views
-        apart = np.linalg.norm(got.vertices - wanted.vertices, axis=1) * 1000
-        assert np.median(apart) < MEDIAN_MM and apart.max() < LARGEST_MM
+        apart, other = (
+            float(np.median(np.linalg.norm(got.vertices - mesh.vertices, axis=1)) * 1000)
+            for mesh in (wanted, compiled[1 - number % 2])
+        )
+        # the kernel halves pictures without rounding to 8 bits (docs/gpu.md): seeded weights make tenths of a mm of it
+        assert apart < 0.5 and apart < 0.2 * other, (number, apart, other)
     machine.check_fences()
     assert machine.faults == []
 
 
 def test_a_take_is_reprocessed_and_a_bad_set_costs_itself(
-    model: ModelFiles, sets: list[FrameSet], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    model: ModelFiles,
+    sets: list[FrameSet],
+    compiled: list[MeshFrame],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     calibration = rig_with_real_lenses()
     alone = replace(sets[1], frame_id=9, members={"cam_0": replace(sets[1].members["cam_0"], frame_id=9)})
@@ -169,12 +189,12 @@ def test_a_take_is_reprocessed_and_a_bad_set_costs_itself(
     told = json.loads(capsys.readouterr().out)
     assert (told["sets"], told["meshes"], told["failed"]) == (3, 2, 1) and "two or more" in told["first_error"]
     with open_take(tmp_path / "new") as take:
-        for got, expected in zip(take.meshes(), meshes(model, "openvino", sets), strict=True):
+        for got, expected in zip(take.meshes(), compiled, strict=True):
             np.testing.assert_allclose(got.vertices, expected.vertices, atol=6e-6)  # the grid of the take
             assert take.topologies[got.topology_id].vertex_count == 72
 
 
-def test_frames_from_the_bus_become_meshes(model: ModelFiles, sets: list[FrameSet]) -> None:
+def test_frames_from_the_bus_become_meshes(model: ModelFiles, sets: list[FrameSet], compiled: list[MeshFrame]) -> None:
     stop, bound, result = threading.Event(), threading.Event(), []
     endpoints: list[str] = []
 
@@ -204,7 +224,7 @@ def test_frames_from_the_bus_become_meshes(model: ModelFiles, sets: list[FrameSe
         stop.set()
         thread.join(60)
     assert not thread.is_alive() and result[0]["errors"] == 0
-    np.testing.assert_array_equal(found[0].vertices, meshes(model, "openvino", sets[:1])[0].vertices)
+    np.testing.assert_array_equal(found[0].vertices, compiled[0].vertices)
 
 
 def raw_inputs(folder: Path, **changes: object) -> Path:

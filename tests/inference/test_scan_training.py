@@ -16,8 +16,9 @@ import torch
 
 import mien
 from inference.model_store import load_model
+from inference.published import published_entry
 from inference.tempeh.published.sizes import SMALL
-from inference.tempeh.published.store import load_coarse, load_refine, published_entry
+from inference.tempeh.published.store import load_coarse, load_refine
 from inference.tempeh.published.volumes import ViewTensors
 from inference.training.curves import draw_curves, read_curve
 from inference.training.loop import Plan, train

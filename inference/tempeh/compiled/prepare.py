@@ -5,8 +5,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from inference.cache import cache_folder
 from inference.model_store import load_model
+from inference.published_graphs import graphs_folder
 from inference.tempeh.export import export_graphs
 from inference.tempeh.published.export import cpu_graphs
 from inference.tempeh.published.seeded import seeded_model
@@ -14,8 +14,6 @@ from inference.tempeh.published.store import load_coarse, load_refine
 
 BATCH = 2
 """Pictures per run of a 2D net: their features stay in the cache."""
-VERSION = 1
-"""Counts changes of the graphs."""
 
 
 def prepare(folder: str | None, size: tuple[int, int] | None = None) -> tuple[str, str]:
@@ -33,8 +31,7 @@ def prepare(folder: str | None, size: tuple[int, int] | None = None) -> tuple[st
     """
     model = seeded_model() if folder is None else load_model(Path(folder))
     width, height = size or (model.width, model.height)
-    other = "" if size is None or size == (model.width, model.height) else f"-{width}x{height}"
-    graphs = cache_folder() / "graphs" / f"{model.id}-{VERSION}{other}"
+    graphs = graphs_folder(model, size)
     if not graphs.is_dir():
         graphs.parent.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(prefix=".graphs.", dir=graphs.parent))

@@ -8,27 +8,23 @@ from typing import Any
 
 import numpy as np
 
-from inference.cache import cache_folder
 from inference.model_export import ExportOptions, export_model
 from inference.model_store import ModelFiles
 from inference.pipeline import SLOTS, Outcome
 from inference.published import published_cameras
+from inference.published_graphs import gpu_graphs_folder
 from inference.stand_in import stand_in_rig, stand_in_sets
 from inference.tempeh.compiled.network import PublishedResult
 from inference.tempeh.gpu.network import CudaPublishedNetwork
 from inference.tempeh.gpu.run import Item, open_cuda_network, open_pipeline
 from streamer.errors import ConfigError, EngineError
 
-VERSION = 1
-"""Counts changes of the exported graphs."""
-
-
 Done = Outcome[Item, PublishedResult]
 
 
 def exported_for(model: ModelFiles, precision: str, views: int) -> Path:
     """Return the folder of a model's graphs for a number of views; made at its first use."""
-    folder = cache_folder() / "graphs" / f"{model.id}-gpu-{VERSION}-{views}-{precision}"
+    folder = gpu_graphs_folder(model, precision, views)
     if not folder.is_dir():
         export_model(model, folder, ExportOptions("f16" if precision == "f16" else "f32", views), lambda *_: None)
     return folder

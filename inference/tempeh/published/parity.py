@@ -13,7 +13,8 @@ from inference.engines import open_engine
 from inference.model_export import ExportOptions, export_model
 from inference.model_store import ModelFiles
 from inference.precision import plan_folder
-from inference.published import FULL, GRAPHS, prepared, published_cameras, published_parts
+from inference.published import published_cameras, published_parts
+from inference.published_graphs import FULL, GRAPHS, prepared
 from inference.stand_in import stand_in_rig, stand_in_sets
 from inference.tempeh.compiled.depth import visibility
 from inference.tempeh.compiled.network import PublishedNetwork, stage_pictures

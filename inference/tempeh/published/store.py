@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from inference.manifest import Provenance, PublishedEntry
 from inference.meshes import SurfaceMesh, read_mesh
 from inference.model_store import ModelFiles, ModelParts, save_model
+from inference.published import published_entry
 from inference.tempeh.frames import MM
 from inference.tempeh.published.checkpoint import read_checkpoint
 from inference.tempeh.published.coarse import CoarseStage
@@ -149,20 +150,6 @@ def load_refine(model: ModelFiles) -> RefineStage:
     entry = published_entry(model)
     template, triangles = model.constants["template_mm"], model.topology.triangles
     return _with_weights(blank_refine(entry.sizes, template, triangles, quirks=entry.quirks), model, "refine")
-
-
-def published_entry(model: ModelFiles) -> PublishedEntry:
-    """Sizes and quirks of a model.
-
-    Raises:
-        ModelError: it is no published one.
-    """
-    if model.manifest.published is None:
-        raise ModelError(
-            f"{model.folder}: '{model.name}' is a live model; `mien model run` is for published networks, made by: "
-            "mien model import-official"
-        )
-    return model.manifest.published
 
 
 def _with_weights(stage: Stage, model: ModelFiles, name: str) -> Stage:
