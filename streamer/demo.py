@@ -20,8 +20,10 @@ from streamer.takes.reader import open_take
 from streamer.takes.recover import recover_take
 
 HEADLESS_SECONDS = 20.0
-FEW_CORES, FILM = 2, ("view.max_fps=8", "view.width=960", "view.height=540")
-"""On so few cores the film of a headless demo has fewer and smaller pictures: each costs a third of a mesh or more."""
+FEW_CORES = 2
+"""On so few cores the film of a headless demo is made by those that make the head: see `film`."""
+FILM_WIDTH, FILM_FPS = 960, 8.0
+"""What it has at most then: each picture costs a third of a mesh or more."""
 UNFINISHED = ".unfinished"
 """In the folder of a demo until its report is written: one that failed to start may be tried again there."""
 
@@ -40,6 +42,10 @@ class DemoSettings(Protocol):
     @property
     def inference(self) -> Any:
         """`model` and `engine`, for the report; `threads`."""
+
+    @property
+    def view(self) -> Any:
+        """`width`, `height` and `max_fps` of the film."""
 
     @property
     def text(self) -> str:
@@ -92,9 +98,9 @@ def run_demo(settings: DemoSettings, options: DemoOptions, *, say: Say) -> dict[
     config += ["--set", f"view.web_port={web_port}", "--set", "bus.control_port=0"]  # one take, from start to end
     if not settings.inference.threads:  # the simulated cameras need the other half of the machine
         config += ["--set", f"inference.threads={max(1, len(os.sched_getaffinity(0)) // 2)}"]
-    if options.headless and len(os.sched_getaffinity(0)) <= FEW_CORES:  # they draw the film and make the head
-        for setting in FILM:
-            config += ["--set", setting]
+    if options.headless and len(os.sched_getaffinity(0)) <= FEW_CORES:
+        for key, value in film(settings.view.width, settings.view.height, settings.view.max_fps).items():
+            config += ["--set", f"view.{key}={value:g}"]
     seconds = options.seconds or (HEADLESS_SECONDS if options.headless else None)
     view: tuple[str, ...]
     if options.headless:
@@ -118,6 +124,22 @@ def run_demo(settings: DemoSettings, options: DemoOptions, *, say: Say) -> dict[
         raise ProcessError("; ".join(troubles))
     require_closed(report["frames"])
     return report
+
+
+def film(width: int, height: int, max_fps: float) -> dict[str, float]:
+    """Return `width`, `height` and `max_fps` of a film on few cores: no more than was asked for, of equal shape.
+
+    Args:
+        width: as configured, px.
+        height: as configured, px.
+        max_fps: as configured, pictures per second.
+    """
+    share = min(1.0, FILM_WIDTH / width)
+    return {
+        "width": 2 * round(width * share / 2),
+        "height": 2 * round(height * share / 2),
+        "max_fps": min(max_fps, FILM_FPS),
+    }
 
 
 def prepare(wanted: Path | None) -> Path:

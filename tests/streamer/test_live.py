@@ -14,7 +14,7 @@ from streamer.board import HealthBoard
 from streamer.config import BusConfig, RecordConfig
 from streamer.console.desk import LiveDesk
 from streamer.console.watch import Watch
-from streamer.demo import DemoOptions, prepare, run_demo
+from streamer.demo import DemoOptions, film, prepare, run_demo
 from streamer.errors import ProcessError, TransportError
 from streamer.live import LiveOptions, _conduct_with, conduct, free_ports, plan, view_arguments
 from streamer.processes import Stop
@@ -194,3 +194,10 @@ def test_a_demo_that_failed_to_start_may_be_tried_again_in_its_folder(tmp_path: 
     (out / "take").mkdir()
     with pytest.raises(ProcessError, match="is not empty"):
         prepare(out)
+
+
+def test_a_film_on_few_cores_is_no_larger_than_was_asked_for_and_keeps_its_shape() -> None:
+    assert film(1280, 720, 60.0) == {"width": 960, "height": 540, "max_fps": 8.0}
+    assert film(320, 240, 2.0) == {"width": 320, "height": 240, "max_fps": 2.0}
+    odd = film(1001, 999, 30.0)  # encoders want even sizes
+    assert odd["width"] % 2 == odd["height"] % 2 == 0 and abs(odd["width"] / odd["height"] - 1001 / 999) < 0.005
