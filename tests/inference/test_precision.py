@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from inference import precision, reconstruct
+from inference import networks, precision
 from inference.engines import TensorSpec
 from inference.model_store import GraphFile
 from inference.networks import compile_graphs
@@ -38,7 +38,7 @@ class Machine:
 def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Machine:
     one = Machine()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(reconstruct, "open_engine", lambda name, threads, cache_dir: one)
+    monkeypatch.setattr(networks, "open_engine", lambda name, threads, cache_dir: one)
     return one
 
 
