@@ -112,8 +112,10 @@ def hud_text(figures: Figures) -> HudText:
     if refused:
         rows.append(Row("Refused", count(refused), "bad"))
     headline = Row("Exposure → mesh", _median(latency))
-    if figures.connection == "take":  # what a take does not hold would be dashes only
-        rows = [row for row in rows if row.value != "–" and (row.label != "Screen" or figures.screen_rate)]
+    if (
+        figures.connection == "take"
+    ):  # what a take does not hold would be dashes only; how fast it is drawn is not its own
+        rows = [row for row in rows if row.value != "–" and row.label != "Screen"]
         if latency is None:
             headline = rows.pop(0)
     identity = "no mesh yet" if figures.frame_id is None else f"frame {figures.frame_id}"
