@@ -122,17 +122,14 @@ def camera(folder: Path, fault: str, settings: Mapping[str, object], expect: str
 
         house.wait(f"the alarm: {expect}", noticed, 30.0)
         begin = time.monotonic()
-        back: float | None = None
         if "stall_camera" in settings:
-            gone = time.monotonic()
             house.wait("all views again", lambda: house.meshes and house.meshes[-1][2] == 4, 30.0)
-            back = time.monotonic() - gone
         gap = house.longest_gap_s(begin - 1.0, time.monotonic())
         house.end()
         trouble = closing(house)
     line = next(alarm for alarm in sorted(told) if expect in alarm)
     seen = f"meshes from {min(views)} to {max(views)} views, longest silence {gap:.1f} s; told: “{line}”{trouble}"
-    return Seen(fault, seen, None if back is None else 0.0, gap < LIMIT_S and not trouble)
+    return Seen(fault, seen, None, gap < LIMIT_S and not trouble)
 
 
 def full_disk(folder: Path) -> Seen:
@@ -151,7 +148,7 @@ def full_disk(folder: Path) -> Seen:
                     file.flush()
             house.wait("the alarm", lambda: any("record" in alarm for alarm in house.alarms()))
             house.wait("the take closed", lambda: house.state()["take"]["state"] == "armed")
-            alarm = next(alarm for alarm in house.alarms() if alarm.startswith("record"))
+            alarm = next(alarm for alarm in house.alarms() if alarm.startswith("record")).replace(f"{takes}/", "")
             ballast.unlink()
             freed = time.monotonic()
             house.wait("recording again", lambda: _try_start(house), 20.0)
