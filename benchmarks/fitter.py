@@ -60,7 +60,7 @@ CURVES: dict[str, dict[str, object]] = {
     **{f"no_{part}": {f"prior_parts.{part}": False} for part in ("pose", "skin", "density", "mask", "depth")},
 }
 DEFAULT = ("full", "plain", "static", "deformation", "ensemble")
-GLANCES = (0.1, 0.25, 0.5, 1.0)
+GLANCES = (0.25, 0.5, 1.0)
 INSTANTS = 3
 TRIAL_STEPS = 40
 SPEED_UP = 1.3

@@ -22,6 +22,8 @@ GEOMETRY = 15
 LOG_UNIT = math.log(9.0)
 """Density of an untrained field is exp of this per metre: 1 in the published scene units (9 to a metre)."""
 BACKGROUND_BANDS = 2
+PASSING = 4.0
+"""Sines of the angles beside the middle of the box are multiplied by this: a picture of 28 degrees has -1 to 1."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ class RadianceField(nn.Module):
         prior: what the meshes know, or None.
         published: keep the published errors (docs/fitter.md).
         box_m: edge of the box, metres; the published motion is in scene units and needs it.
+        graded_cameras: training cameras whose colours are learned, see `graded`; 0: none.
     """
 
     def __init__(
@@ -80,6 +83,7 @@ class RadianceField(nn.Module):
         *,
         published: bool,
         box_m: float,
+        graded_cameras: int = 0,
     ) -> None:
         """Draw all weights from torch's generator."""
         super().__init__()
@@ -92,9 +96,10 @@ class RadianceField(nn.Module):
         )
         self.base = _layers(shape.grid.width, shape.hidden, 1, 1 + GEOMETRY)
         self.tint = _layers(3 + GEOMETRY, shape.hidden, shape.colour_layers, 3)
-        behind = 6 * (1 + 2 * BACKGROUND_BANDS)
+        behind = 5 * (1 + 2 * BACKGROUND_BANDS) + 2
         self.behind = _layers(behind, 32, 2, 3) if shape.background else None
         self.prior = prior
+        self.grades = nn.Parameter(torch.zeros(graded_cameras, 3, 4)) if graded_cameras else None
 
     def canonical(self, points: Tensor, steps: list[int], counts: list[int], opening: Opening) -> Tensor:
         """Move (n, 3) points, sorted by time step, into the canonical head; box units."""
@@ -137,11 +142,30 @@ class RadianceField(nn.Module):
         """Return (n, 3) colours in 0..1 from (n, GEOMETRY) and (n, 3) unit directions."""
         return torch.sigmoid(self.tint(torch.cat([(directions + 1) / 2, geometry], 1)))
 
+    def graded(self, colour: Tensor, opacity: Tensor, camera: Tensor) -> Tensor:
+        """Return colours as each camera would show them: an affine map per camera, the mean of all being none.
+
+        Cameras that were not trained on have the mean's colours. Sensors of one make differ by some percent in white
+        balance and gain, which a field would else explain by what is seen from where.
+
+        Args:
+            colour: (r, 3) weighted by opacity.
+            opacity: (r,) of the rays.
+            camera: (r,) int64 index of the training camera.
+        """
+        if self.grades is None:
+            return colour
+        grade = (self.grades - self.grades.mean(0))[camera]
+        moved: Tensor = colour + (grade[:, :, :3] @ colour[:, :, None])[..., 0] + grade[:, :, 3] * opacity[:, None]
+        return moved
+
     def background(self, origins: Tensor, directions: Tensor) -> Tensor:
         """Return the (r, 3) colours behind the box: white, or learned of the ray.
 
-        It depends smoothly on where the camera stands (seen from the box) and on the direction, and not on time:
-        enough for a studio's sweep and its light, too little to paint a head.
+        It depends smoothly on where the camera stands (seen from the box) and on how far the ray passes beside and
+        above the middle of the box, and not on time: enough for a studio's sweep, its light and the fall of light
+        towards the corners of pictures, too little to paint a head. Directions of the world would not do: pictures of
+        neighbours share none, and what lies between cameras stays unknown (tests/renderer/test_fit_background.py).
 
         Args:
             origins: (r, 3) box units, from the centre of the box.
@@ -150,6 +174,11 @@ class RadianceField(nn.Module):
         if self.behind is None:
             return torch.ones_like(directions)
         stand = functional.normalize(origins, dim=1)
-        ray = torch.cat([stand, directions], 1)
-        waves = [ray] + [wave(2.0**band * ray) for band in range(BACKGROUND_BANDS) for wave in (torch.sin, torch.cos)]
-        return torch.sigmoid(self.behind(torch.cat(waves, 1)))
+        across = torch.linalg.cross(stand.new_tensor([0.0, 1.0, 0.0]).expand_as(stand), stand)
+        beside = functional.normalize(across, dim=1)
+        above = torch.linalg.cross(stand, beside)
+        past = PASSING * torch.stack([(directions * beside).sum(1), (directions * above).sum(1)], 1)
+        ray = torch.cat([stand, past], 1)
+        waves = [wave(2.0**band * ray) for band in range(BACKGROUND_BANDS) for wave in (torch.sin, torch.cos)]
+        seen = torch.cat([ray, past * past, *waves], 1)
+        return torch.sigmoid(self.behind(seen))

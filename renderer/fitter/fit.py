@@ -74,7 +74,13 @@ class Fit:
         if footage.white:
             shape = dataclasses.replace(shape, background=False)
         self.field = RadianceField(
-            shape, footage.steps, lookup, volumes, published=preset.published, box_m=self.box.size
+            shape,
+            footage.steps,
+            lookup,
+            volumes,
+            published=preset.published,
+            box_m=self.box.size,
+            graded_cameras=len(footage.cameras) if preset.camera_colours else 0,
         ).to(device)
         hull = None if preset.published else hull_of(footage, self.box, preset.occupancy)
         self.occupancy = Occupancy(self.box, preset.occupancy, calibration, device, hull)
@@ -85,6 +91,7 @@ class Fit:
         field, rates = self.field, self.preset.schedule
         codes = [field.ensemble.codes] + ([field.deformation.codes] if field.deformation else [])
         motion = [p for n, p in field.named_parameters() if n.startswith("deformation.") and not n.endswith("codes")]
+        motion += [] if field.grades is None else [field.grades]
         taken = {id(p) for p in codes + motion}
         rest = [p for p in field.parameters() if id(p) not in taken]
         groups: list[dict[str, Any]] = [
@@ -175,6 +182,7 @@ class Fit:
         seen = (weights.detach() > VISIBLE).nonzero()[:, 0]
         tint = self.field.colour(geometry[seen], batch.directions[samples.ray[seen]])
         front = torch.zeros_like(batch.colour).index_add(0, samples.ray[seen], weights[seen, None] * tint)
+        front = self.field.graded(front, accumulation, batch.camera)
         behind, target = self._behind(batch)
         colour = front + (1 - accumulation)[:, None] * behind
         tolerance = self._tolerance_m()
@@ -184,6 +192,8 @@ class Fit:
             "air": weight.air * losses.air_loss(density, step_m),
             "distortion": weight.distortion * losses.distortion_loss(weights, samples, step_m),
         }
+        if self.field.grades is not None:
+            terms["grades"] = weight.grades * (self.field.grades**2).mean()
         if self.prior is not None or self.footage.depths is not None:
             near = losses.near_loss(weights, samples, batch.distance, tolerance, published=preset.published)
             terms["empty"] = weight.empty * losses.empty_loss(weights, samples, batch.distance, tolerance)

@@ -53,7 +53,7 @@ class Schedule:
     rate_fields: float = 5e-3
     """Learning rate of tables and of the density and colour networks."""
     rate_deform: float = 1e-3
-    """Learning rate of the deformation network."""
+    """Learning rate of the deformation network, and of camera colours."""
     rate_codes: float = 5e-3
     """Learning rate of the codes per time step."""
     decay_fields: float = 0.8
@@ -81,6 +81,8 @@ class LossWeights:
     """Squared difference of expected and known depth."""
     air: float = 1e-3
     """Mean opacity of all samples: what no picture asks for goes away (not in NeRSemble, whose masks do this)."""
+    grades: float = 1e-2
+    """Squared departure of learned camera colours from the mean's (not in NeRSemble, which calibrates before)."""
     distortion: float = 1e-4
     """Spread of the weights along a ray (Barron et al., CVPR 2022, eq. 15)."""
 
@@ -133,6 +135,8 @@ class Preset:
     """Use the take's meshes."""
     prior_parts: PriorParts = field(default_factory=PriorParts)
     """What of them."""
+    camera_colours: bool = False
+    """Learn an affine map of colours for each camera: for rigs that were not balanced against each other."""
     published: bool = False
     """Keep the errors of the published code, for comparison (docs/fitter.md lists them)."""
     encoder: EncoderName = "auto"
