@@ -1,6 +1,6 @@
 """The live path: compiled graphs for the networks, numpy for the geometry between them. Imports no torch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -33,6 +33,9 @@ ENOUGH = 0.8
 """Closer looks are spared where windows would be higher than this share of the pictures: rigs set up for heads."""
 
 
+FEW = range(3, 7)
+"""Views among which a single one that shows something else can hide the head; more outvote it."""
+
 PARTS = ("localizer", "surface-aware", "point-to-surface", "refinement", "close-ups")
 """Parts of the method that can be left out; `point-to-surface` (heights from the pictures) is of the second stage,
 `close-ups` of models that have them."""
@@ -59,6 +62,11 @@ class LiveResult:
     """(4, 4) rigid, metres."""
 
 
+def is_head(information: float, constants: LiveConstants, without: str) -> bool:
+    """Whether the maps tell of a head; arguments as of `require_head`."""
+    return information >= SEEN or constants.landmark_sigma_mm > LEARNED_MM or without == REFUSAL
+
+
 def require_head(information: float, constants: LiveConstants, without: str) -> None:
     """Refuse what the maps tell nothing of: whatever the prior makes of it is no head that was seen.
 
@@ -70,7 +78,7 @@ def require_head(information: float, constants: LiveConstants, without: str) -> 
     Raises:
         NoHeadError: it is less than what a head gives that two cameras see.
     """
-    if information >= SEEN or constants.landmark_sigma_mm > LEARNED_MM or without == REFUSAL:
+    if is_head(information, constants, without):
         return
     raise NoHeadError(
         f"no head in sight of two cameras or more (their maps tell {information:.4f} of one, 0.004 to 0.04 are usual); "
@@ -128,7 +136,7 @@ class LiveNetwork:
 
     def run(self, pictures: U8, mask: F32) -> LiveResult:
         """Reconstruct one frame set, the stages one after the other; see `stages`."""
-        stages = (*self._search(), self._place())
+        stages = (*self._search(self._run_persist), self._place())
         result: LiveResult = run_in_order(stages, {self._source: (pictures, mask)}).values[RESULT]
         return result
 
@@ -140,17 +148,17 @@ class LiveNetwork:
         `RESULT`.
         """
         if self._tracker is None:
-            return (*self._search(), self._place())
-        localise, *between, refine = self._search()
+            return (*self._search(self._run_persist), self._place())
+        localise, *between, refine = self._search(self._run_judge)
         return (
             replace(localise, work=self._run_follow, reads=(self._source, WHEN), writes=(*localise.writes, "guess")),
             *between,
-            replace(refine, work=self._run_judge, reads=(*refine.reads, WHEN, "guess")),
+            replace(refine, reads=(*refine.reads, WHEN, "guess")),
             self._place(),
         )
 
-    def _search(self) -> tuple[Stage, ...]:
-        """The stages that end with `refined`, for a set that is looked at for itself."""
+    def _search(self, refine: Callable[[Access], None]) -> tuple[Stage, ...]:
+        """The stages that end with `refined`, for a set that is looked at for itself; `refine`: work of the last."""
         return (
             Stage("localise", "locate", self._run_localise, (self._source,), ("located",)),
             Stage("crop", "locate", self._run_crop, (self._source, "located"), ("crops", "affine")),
@@ -166,7 +174,7 @@ class LiveNetwork:
             Stage(
                 "refine",
                 "refine",
-                self._run_refine,
+                refine,
                 (self._source, "fit", "crop_views", "features"),
                 ("refined", "information"),
                 after=("coarse",),
@@ -235,9 +243,27 @@ class LiveNetwork:
         self._run_refine(access)
         tracker, guess = self._known(), access["guess"]
         if not tracker.judge(access[WHEN], guess, access["refined"], access["information"]):
-            again = run_in_order(self._search(), {self._source: access[self._source]}).values
+            again = self._anew(*access[self._source])
             access["refined"], access["information"] = again["refined"], again["information"]
             tracker.judge(access[WHEN], Guess(guess.fit, trusted=False), again["refined"], again["information"])
+
+    def _run_persist(self, access: Access) -> None:
+        """Refine; where no head is seen, begin anew without each of few views: it may be the one that misleads."""
+        self._run_refine(access)
+        if is_head(access["information"], self._constants, self._without):
+            return
+        pictures, mask = access[self._source]
+        shown = np.flatnonzero(mask[: len(self._views.K)])
+        for view in shown if len(shown) in FEW else ():
+            fewer = mask.copy()
+            fewer[view] = 0
+            again = self._anew(pictures, fewer)
+            if again["information"] > access["information"]:
+                access["refined"], access["information"] = again["refined"], again["information"]
+
+    def _anew(self, pictures: U8, mask: F32) -> Mapping[str, Any]:
+        """Look at a set for itself, one stage after the other; `refined` and `information` are among the values."""
+        return run_in_order(self._search(self._run_refine), {self._source: (pictures, mask)}).values
 
     def _known(self) -> Tracker:
         if self._tracker is None:

@@ -134,6 +134,26 @@ def test_a_bad_set_costs_itself_and_is_named(engine: str, live: ModelFiles, capl
     assert 0 < np.median(apart) < 5e-3  # the same head, seen by six
 
 
+def test_one_camera_of_four_that_misleads_does_not_hide_the_head(
+    live: ModelFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A camera that was knocked aside shows the head elsewhere: the three others see it where it is."""
+    whole = stand_in_rig(8, live.width, live.height)
+    chosen = [whole.cameras[k] for k in (0, 2, 5, 7)]
+    calibration = replace(whole, cameras=tuple(chosen))
+    (seen,) = stand_in_sets(live.topology, calibration, 1)
+    knocked = np.roll(seen.members[chosen[1].id].data, (60, 90), (0, 1))
+    three = replace(seen, members={key: frame for key, frame in seen.members.items() if key != chosen[1].id})
+    misled = with_frame(seen, chosen[1].id, data=knocked)
+    with Reconstructor(live, calibration, graphs=compile_graphs(live, "openvino", "f32", 1)) as reconstructor:
+        alone, found = reconstructor(three), reconstructor(misled)
+        monkeypatch.setattr("inference.tempeh.live.FEW", range(0))
+        with pytest.raises(NoHeadError):
+            reconstructor(misled)
+    apart = np.linalg.norm(found.vertices - alone.vertices, axis=1)
+    assert np.median(apart) < 1e-5 and apart.max() < 5e-3  # the close-ups of eyes and mouth weigh all four
+
+
 def test_a_new_rig_is_said_and_the_head_is_looked_for_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

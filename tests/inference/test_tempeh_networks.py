@@ -88,8 +88,9 @@ def live(corpus: Corpus) -> tuple[LiveNetwork, dict[str, Recorder]]:
     landmarks, controls, looked_at = chosen_vertices(corpus.topology)
     template = np.asarray(corpus.topology.template * np.float32(1000))
     basis = np.random.default_rng(0).normal(0, 1, (*template.shape, 4)).astype(np.float32)
+    untaught = 50.0  # mm that landmarks err by: what it finds is not asked whether it is a head
     constants = LiveConstants(
-        ShapePrior(template, basis), template, corpus.topology.triangles, landmarks, controls, looked_at, 5.0, 5.0
+        ShapePrior(template, basis), template, corpus.topology.triangles, landmarks, controls, looked_at, untaught, 5.0
     )
     voxels = (1, 34, 16, 16, 16)
     graphs = {
