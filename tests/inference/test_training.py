@@ -151,7 +151,7 @@ def simulated(folder: Path, takes: int, frames: int) -> Path:
     return folder
 
 
-@pytest.mark.timeout(180)  # torch, an export and 40 forward passes beside other tests on two cores
+@pytest.mark.timeout(240)  # torch, an export and 40 forward passes beside other tests on two cores
 def test_from_takes_to_a_model_that_reconstructs_them(tmp_path: Path) -> None:
     """The whole road of `mien train`, too short to learn anything: what comes out runs, and is as good as its start."""
     takes = simulated(tmp_path / "takes", takes=5, frames=36)
