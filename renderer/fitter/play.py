@@ -71,8 +71,8 @@ def play(
         FitError: no such camera or frames.
         TransportError: the port is in use, or keys are missing.
     """
-    chosen = cameras_to_play(finished, cameras)
-    steps = frames_of(finished.fit, frames)
+    chosen, steps = cameras_to_play(finished, cameras), frames_of(finished.fit, frames)
+    order = _rounds(len(steps), loop=loop) if by_hand is None else frames_by_hand(by_hand, len(steps))
     sent, count = 0, 0
     endpoint, slots = endpoint_for(bus, "node"), ring_slots_for(bus)
     with (
@@ -83,7 +83,6 @@ def play(
         told = _tell_state(publisher, finished, chosen)
         while time.monotonic() < end and not stop.wait(0.05):
             told = _tell_state(publisher, finished, chosen)
-        order = _rounds(len(steps), loop=loop) if by_hand is None else frames_by_hand(by_hand, len(steps))
         for index in order:
             if stop.is_set():
                 break
