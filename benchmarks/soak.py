@@ -32,7 +32,7 @@ from tests.mien.house import Fault, House
 
 GROWTH = 1.02
 DEMO = {
-    "rig.fps": 30, "rig.simulated.cameras": 8, "rig.simulated.width": 640, "rig.simulated.height": 480,
+    "rig.fps": 30, "rig.simulated.cameras": 8, "rig.simulated.width": 480, "rig.simulated.height": 360,
     "inference.threads": 0, "sync.deadline_ms": 120, "record.roll_s": 30, "record.min_free_gb": 5.0,
 }  # fmt: skip
 
