@@ -73,6 +73,9 @@ def tls_context(config: ServeConfig) -> ssl.SSLContext | None:
         raise TransportError("TLS needs both serve.tls_certificate and serve.tls_key; set the other one too")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # Connections last, so tickets to resume them are of no use; and they come after the handshake, where a client that
+    # reads and writes in two threads (websockets.sync over Python's ssl before 3.13) now and then hangs on them.
+    context.num_tickets = 0
     try:
         context.load_cert_chain(config.tls_certificate, config.tls_key)
     except (OSError, ssl.SSLError) as error:
