@@ -6,8 +6,8 @@ import numpy as np
 
 from renderer.viewer.lens import same_rig
 from renderer.viewer.state import ViewState
-from streamer.geometry import inverse_rigid
-from streamer.types import F64, U8, Camera, MeshFrame, Topology
+from streamer.geometry import inverse_rigid, quaternion
+from streamer.types import U8, Camera, MeshFrame, Topology
 
 _SKIN = (214, 156, 128)
 _FRUSTUM_M = 0.06
@@ -129,18 +129,3 @@ def backdrop() -> U8:
     pool = np.exp2(-1.9 * ((0.8 * x) ** 2 + (0.78 * (y - 0.18)) ** 2))[..., None]
     paper = np.array([0.058, 0.064, 0.078]) * (1 - pool) + np.array([0.300, 0.322, 0.350]) * pool
     return np.asarray(np.round(255 * paper), np.uint8)
-
-
-def quaternion(rotation: F64) -> tuple[float, float, float, float]:
-    """(3, 3) rotation to a unit quaternion w, x, y, z (the eigenvector method of Bar-Itzhack 2000)."""
-    (a, b, c), (d, e, f), (g, h, i) = rotation
-    form = np.array(
-        [
-            [a + e + i, h - f, c - g, d - b],
-            [h - f, a - e - i, b + d, c + g],
-            [c - g, b + d, e - a - i, f + h],
-            [d - b, c + g, f + h, i - a - e],
-        ]
-    )
-    w, x, y, z = np.linalg.eigh(form)[1][:, -1].tolist()
-    return w, x, y, z

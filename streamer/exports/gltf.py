@@ -16,8 +16,7 @@ from streamer.exports.glb import ARRAY_BUFFER, ELEMENT_ARRAY_BUFFER, Buffer
 from streamer.exports.job import Job
 from streamer.exports.morphs import Morphs, arkit_morphs, pca_morphs
 from streamer.exports.motion import Motion
-from streamer.exports.rigid import quaternion
-from streamer.geometry import vertex_normals
+from streamer.geometry import quaternion, vertex_normals
 from streamer.types import F32, I32
 
 _SKIN = {"baseColorFactor": [0.8, 0.62, 0.54, 1.0], "metallicFactor": 0.0, "roughnessFactor": 0.6}

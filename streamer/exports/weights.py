@@ -6,7 +6,7 @@ from typing import Any
 
 from streamer.errors import TakeError
 from streamer.exports.job import Job
-from streamer.exports.rigid import quaternion
+from streamer.geometry import quaternion
 
 POSE = ("head_x_m", "head_y_m", "head_z_m", "head_qw", "head_qx", "head_qy", "head_qz")
 """Columns of the head pose: position in the world and rotation as a unit quaternion, w >= 0."""

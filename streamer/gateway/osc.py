@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.geometry import AXES
+from streamer.geometry import AXES, quaternion
 from streamer.types import F32
 
 IMMEDIATELY = b"#bundle\0\0\0\0\0\0\0\0\x01"
@@ -53,21 +53,9 @@ def bundles(messages: list[bytes]) -> Iterator[bytes]:
         yield b"".join(parts)
 
 
-def quaternion(rotation: NDArray[np.floating]) -> tuple[float, float, float, float]:
-    """Return x, y, z, w of a (3, 3) rotation, w not negative (Shepperd 1978: the largest of four is divided by)."""
-    m = np.asarray(rotation, np.float64)
-    trace = float(np.trace(m))
-    squares = np.array([m[0, 0], m[1, 1], m[2, 2], trace])
-    k = int(np.argmax(squares))
-    if k == 3:
-        found = np.array([m[2, 1] - m[1, 2], m[0, 2] - m[2, 0], m[1, 0] - m[0, 1], 1 + trace])
-    else:
-        i, j = (k + 1) % 3, (k + 2) % 3
-        found = np.empty(4)
-        found[k] = 1 + 2 * m[k, k] - trace
-        found[i], found[j], found[3] = m[i, k] + m[k, i], m[j, k] + m[k, j], m[j, i] - m[i, j]
-    found /= np.linalg.norm(found) * (-1 if found[3] < 0 else 1)
-    x, y, z, w = (float(value) for value in found)
+def turn(rotation: NDArray[np.floating]) -> tuple[float, float, float, float]:
+    """Return x, y, z, w of a (3, 3) rotation, in the order of OSC trackers; w is not negative."""
+    w, x, y, z = quaternion(rotation).tolist()
     return x, y, z, w
 
 
@@ -85,7 +73,7 @@ def plain(subject: str, weights: Mapping[str, float], world_from_head: F32, capt
     return [
         message(f"/{subject}/time", int(day_s), float(day_s % 1)),
         message(f"/{subject}/head/position", *position),
-        message(f"/{subject}/head/rotation", *quaternion(world_from_head[:3, :3])),
+        message(f"/{subject}/head/rotation", *turn(world_from_head[:3, :3])),
         *(message(f"/{subject}/{name}", float(value)) for name, value in weights.items()),
     ]
 
@@ -102,7 +90,7 @@ def vmc(subject: str, weights: Mapping[str, float], world_from_head: F32, captur
         capture_time_s: exposure on the rig's clock.
     """
     mirror = AXES["unity"].matrix
-    turned = quaternion(mirror @ world_from_head[:3, :3] @ mirror.T)
+    turned = turn(mirror @ world_from_head[:3, :3] @ mirror.T)
     position = (float(value) for value in mirror @ world_from_head[:3, 3])
     blends = (
         message("/VMC/Ext/Blend/Val", name[:1].upper() + name[1:], float(value)) for name, value in weights.items()

@@ -29,10 +29,10 @@ from renderer.viewer.state import ViewState
 from renderer.viewer.timeline import Timeline
 from renderer.viewer.web import WebView, figures_markdown
 from renderer.viewer.web_panel import LookPanel, TimePanel
-from renderer.viewer.web_scene import quaternion
 from renderer.viewer.web_stage import MOST_PAGES, Seat, Stage
 from streamer.config import BusConfig
 from streamer.errors import TransportError
+from streamer.geometry import quaternion
 from tests.renderer.makers import PERIOD_NS, Troupe, frame, head_topology, in_thread, mesh, on_gl, rig
 
 viser = pytest.importorskip("viser", reason="no viser: pip install 'mien[view]'")

@@ -23,7 +23,7 @@ from streamer.gateway.datagrams import Datagrams, Pacer
 from streamer.gateway.decoding import decode_frame, decode_record, decode_topology
 from streamer.gateway.encoding import Form, encode_frame, encode_topology
 from streamer.gateway.live_link import NAMES, LiveLinkFace, head_angles
-from streamer.gateway.osc import quaternion
+from streamer.gateway.osc import turn
 from streamer.gateway.pulse import Pulse
 from streamer.gateway.records import Kind, encode_request
 from streamer.gateway.server import GatewayServer
@@ -271,7 +271,7 @@ def test_a_quaternion_turns_as_its_matrix_does(q: list[float]) -> None:
         [[-y * y - z * z, x * y - z * w, x * z + y * w], [x * y + z * w, -x * x - z * z, y * z - x * w],
          [x * z - y * w, y * z + x * w, -x * x - y * y]]
     )  # fmt: skip
-    found = np.array(quaternion(rotation))
+    found = np.array(turn(rotation))
     sign = np.sign(found @ [x, y, z, w])
     np.testing.assert_allclose(found * sign, [x, y, z, w], atol=1e-6)
 

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from rig.calibration.poses import rotation_vector, rotations
+from rig.calibration.poses import rotations
 from streamer.errors import CalibrationError
+from streamer.geometry import quaternion
 from streamer.types import F64, Calibration, Camera
 
 MODELS = {"SIMPLE_PINHOLE": 3, "PINHOLE": 4, "SIMPLE_RADIAL": 4, "RADIAL": 5, "OPENCV": 8, "FULL_OPENCV": 12}
@@ -23,7 +24,7 @@ def write_colmap(calibration: Calibration, out: Path) -> list[str]:
         model = "OPENCV" if k3 == 0 else "FULL_OPENCV"
         values += [] if k3 == 0 else [k3, 0, 0, 0]
         cameras.append(f"{number} {model} {camera.width} {camera.height} {' '.join(repr(float(v)) for v in values)}")
-        pose = [*_quaternion(camera.camera_from_world[:3, :3]), *camera.camera_from_world[:3, 3]]
+        pose = [*quaternion(camera.camera_from_world[:3, :3]), *camera.camera_from_world[:3, 3]]
         images += [f"{number} {' '.join(repr(float(v)) for v in pose)} {number} {camera.id}", ""]
     (out / "cameras.txt").write_text("\n".join(cameras) + "\n", "utf-8")
     (out / "images.txt").write_text("\n".join(images) + "\n", "utf-8")
@@ -54,11 +55,11 @@ def read_colmap(folder: Path, scale: float | None) -> Calibration:
         # each image has a second line with its points, which may be empty
         for line in _lines(folder / "images.txt", every=2):
             words = line.split(maxsplit=9)
-            quaternion, shift = np.array(words[1:5], np.float64), np.array(words[5:8], np.float64)
+            turn, shift = np.array(words[1:5], np.float64), np.array(words[5:8], np.float64)
             columns, rows, K, distortion = lenses[words[8]]
             name = Path(words[9]).stem.replace("/", "_")
             pose = np.eye(4)
-            pose[:3, :3], pose[:3, 3] = _rotation(quaternion), shift * scale
+            pose[:3, :3], pose[:3, 3] = _rotation(turn), shift * scale
             cameras.append(Camera(name, name, columns, rows, K, distortion, pose))
     except (ValueError, IndexError, KeyError) as error:
         raise CalibrationError(f"{folder}: not a COLMAP text model: {error!r}") from error
@@ -85,13 +86,6 @@ def _lens(model: str, values: list[float], folder: Path) -> tuple[F64, F64]:
         raise CalibrationError(f"{folder}: {model} with k4 to k6; Mien uses k1, k2, p1, p2, k3")
     K = np.array([[fx, 0, rest[0] - 0.5], [0, fy, rest[1] - 0.5], [0, 0, 1]])
     return K, np.array([*bend[:5], *[0.0] * (5 - len(bend[:5]))])
-
-
-def _quaternion(rotation: F64) -> F64:
-    vector = rotation_vector(rotation)
-    angle = float(np.linalg.norm(vector))
-    axis = vector / angle if angle > 1e-12 else vector
-    return np.array([np.cos(angle / 2), *(np.sin(angle / 2) * axis)])
 
 
 def _rotation(quaternion: F64) -> F64:

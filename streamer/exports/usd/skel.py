@@ -7,9 +7,8 @@ import numpy as np
 
 from streamer.exports.job import Job
 from streamer.exports.morphs import Morphs, arkit_morphs
-from streamer.exports.rigid import quaternion
 from streamer.exports.usd.stage import Pxr, define_mesh, new_stage
-from streamer.geometry import vertex_normals
+from streamer.geometry import quaternion, vertex_normals
 
 JOINT = "head"
 
