@@ -26,9 +26,9 @@ from streamer.types import Calibration, Frame, FrameSet, Topology
 
 PERIOD_NS = 33_333_333
 DISTINCT_SETS = 4
+"""Different frame sets that are shown in turn: caches see no single picture again and again."""
 NOISE = 0.03
 """Share of noise in their pictures."""
-"""Different frame sets that are shown in turn: caches see no single picture again and again."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,16 +31,12 @@ LEARNED_MM = 25.0
 7; after a few steps of training: 50)."""
 ENOUGH = 0.8
 """Closer looks are spared where windows would be higher than this share of the pictures: rigs set up for heads."""
-
-
 FEW = range(3, 7)
 """Views among which a single one that shows something else can hide the head; more outvote it."""
 
 PARTS = ("localizer", "surface-aware", "point-to-surface", "refinement", "close-ups")
 """Parts of the method that can be left out; `point-to-surface` (heights from the pictures) is of the second stage,
 `close-ups` of models that have them."""
-
-
 REFUSAL = "refusal"
 """No part of the method, but left out like one where a mesh is wanted of any pictures: to time the work."""
 

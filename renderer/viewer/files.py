@@ -124,8 +124,7 @@ class _Film:
 class VideoWriter(_Film):
     """An MP4 with H.264, or MPEG-4 where the build of FFmpeg has no H.264 encoder.
 
-    Time stamps are those of the pictures. The file has its name when it is closed; until then, and when an error ends
-    the block, there is none.
+    Time stamps are those of the pictures.
 
     Args:
         path: the file, `.mp4`; its folder is made.
@@ -167,8 +166,6 @@ class VideoWriter(_Film):
 
 class AnimationWriter(_Film):
     """A moving picture for web pages: WebP, played again and again.
-
-    The file has its name when it is closed; until then, and when an error ends the block, there is none.
 
     Args:
         path: the file, `.webp`; its folder is made.
