@@ -14,7 +14,7 @@ from inference.training.register import Registrar
 from inference.training.surface import closest_points
 from rig.simulation.head import head_topology, load_head, random_identity
 from streamer.errors import MeshError
-from streamer.geometry import vertex_normals
+from streamer.geometry import rigid_from_points, transform, vertex_normals
 from streamer.types import F32, F64, I32, U8
 
 UNITS = {"m": 1000.0, "cm": 10.0, "mm": 1.0}
@@ -115,18 +115,9 @@ def placed(head: ForeignHead) -> ForeignHead:
         weight *= (distance < 3 * width) & ((normals[near] * facing).sum(1) > 0.3)
         if weight.sum() < 20:
             raise MeshError(f"{head.name}: no face looks along +Z where the mean head's does; turn it with --turn")
-        turn, shift = rigid_between(vertices[near], mean[face], weight)
-        vertices, normals = vertices @ turn.T + shift, normals @ turn.T
+        mean_from_here = rigid_from_points(vertices[near], mean[face], weight)
+        vertices, normals = transform(mean_from_here, vertices), normals @ mean_from_here[:3, :3].T
     return replace(head, vertices=vertices)
-
-
-def rigid_between(points: F64, others: F64, weight: F64) -> tuple[F64, F64]:
-    """Rotation (3, 3) and shift (3,) that bring points nearest to others (weighted least squares)."""
-    share = weight[:, None] / weight.sum()
-    here, there = (share * points).sum(0), (share * others).sum(0)
-    left, _, right = np.linalg.svd(((points - here) * share).T @ (others - there))
-    turn = right.T @ np.diag([1, 1, np.sign(np.linalg.det(left @ right))]) @ left.T
-    return turn, there - turn @ here
 
 
 @cache
@@ -161,8 +152,8 @@ def first_guess(head: ForeignHead) -> F32:
         weight = (width**2 / (width**2 + distance**2)) ** 2
         weight *= (distance < 3 * width) & ((normals[near] * facing).sum(1) > 0.5)
         person = mean + np.tensordot(strengths, components, 1)
-        turn, shift = rigid_between(person[face], vertices[face], np.ones(len(face)))
-        moving = components[:, face] @ turn.T
+        here_from_person = rigid_from_points(person[face], vertices[face])
+        moving = components[:, face] @ here_from_person[:3, :3].T
         lever = vertices[face] - vertices[face].mean(0)
         columns = [(moving[k] * facing).sum(1) for k in range(len(components))]
         columns += [*np.cross(lever, facing).T / 100, *facing.T]
@@ -176,15 +167,13 @@ def first_guess(head: ForeignHead) -> F32:
         person = mean + np.tensordot(strengths, components, 1)
         small = rotation_from_vector(change[len(components) : -3] / 100)
         middle = vertices[face].mean(0)
-        target = (person @ turn.T + shift - middle) @ small.T + middle + change[-3:]
-        vertices = target
+        vertices = (transform(here_from_person, person) - middle) @ small.T + middle + change[-3:]
     return vertices.astype(np.float32)
 
 
 def rigidly(points: F64, others: F64, at: I32) -> F64:
     """Points (N, 3) moved to where those of `at` lie nearest to the others."""
-    turn, shift = rigid_between(points[at], others[at], np.ones(len(at)))
-    return points @ turn.T + shift
+    return transform(rigid_from_points(points[at], others[at]), points)
 
 
 def registered(head: ForeignHead, seed: int = 0) -> ForeignHead:
@@ -240,6 +229,6 @@ def nearest_to(points: F64, vertices: F64, triangles: I32) -> F64:
     for _ in range(12):
         triangle, weights = closest_points(points, vertices, triangles)
         there = np.einsum("pk,pki->pi", weights, vertices[triangles[triangle]])
-        turn, shift = rigid_between(there, points, 1 / (1 + ((points - there) ** 2).sum(1) / 9.0))
-        vertices = vertices @ turn.T + shift
+        near = 1 / (1 + ((points - there) ** 2).sum(1) / 9.0)
+        vertices = transform(rigid_from_points(there, points, near), vertices)
     return vertices
