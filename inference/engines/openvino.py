@@ -25,6 +25,8 @@ from streamer.types import F32
 
 log = logging.getLogger(__name__)
 
+_first_use = threading.Lock()
+
 BF16_TOLERANCE = 2e-2
 """Largest relative RMS difference from f32 that `auto` accepts: nets show 3e-3 to 1e-2, coordinates far more."""
 
@@ -79,6 +81,10 @@ def _spec(port: Any, graph: str) -> TensorSpec:
 def _import_openvino() -> Any:
     """Import openvino without its telemetry: left alone, the import alone reports to an analytics server.
 
+    The first array that it is handed makes its binding look up numpy, once in a process and with the interpreter's lock
+    let go: two threads that come at that moment wait for each other for ever (seen in 14 of 25 processes whose streams
+    ran their first graphs at once). So the first array is handed over here, by one thread.
+
     Raises:
         MissingExtra: openvino is not installed.
     """
@@ -89,6 +95,8 @@ def _import_openvino() -> Any:
     try:
         import openvino
 
+        with _first_use:
+            _ = openvino.Tensor(np.zeros(1, np.float32)).data
         return openvino
     except ImportError as error:
         raise MissingExtra("openvino", "live") from error

@@ -165,6 +165,32 @@ def test_opening_an_engine_reports_to_nobody() -> None:
     assert done.stdout.split() == ["[]", "1"]
 
 
+FIRST_RUNS = """
+import faulthandler, pathlib, sys, threading
+import numpy as np
+from inference.engines import open_engine
+
+faulthandler.dump_traceback_later(60, exit=True)
+path = pathlib.Path(sys.argv[2])
+graphs = [open_engine(sys.argv[1], threads=1).compile(path, precision="f32") for _ in range(4)]
+inputs = {name: np.zeros(spec.shape, spec.dtype) for name, spec in graphs[0].inputs.items()}
+sys.setswitchinterval(1e-6)
+together = threading.Barrier(len(graphs))
+threads = [threading.Thread(target=lambda g=g: (together.wait(), g.run(inputs))) for g in graphs]
+[thread.start() for thread in threads], [thread.join() for thread in threads]
+"""
+
+
+@pytest.mark.parametrize("name", ["openvino", "torch"])
+def test_the_first_runs_of_a_process_may_come_at_once(name: str, tmp_path: Path) -> None:
+    """As a pipeline's streams do. Without its guard half of openvino's processes hang here, holding Python's lock."""
+    path = conv_and_sample(tmp_path / "tiny.onnx")
+    command = [sys.executable, "-c", FIRST_RUNS, name, path]
+    children = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT) for _ in range(6)]
+    told = [child.communicate()[1] for child in children]
+    assert [child.returncode for child in children] == [0] * 6, told
+
+
 class FakeGraph:
     """A graph whose speed and rounding are chosen by the test."""
 
