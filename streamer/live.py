@@ -8,7 +8,6 @@ process is in the take.
 import os
 import socket
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -24,6 +23,7 @@ from streamer.errors import MienError, ProcessError
 from streamer.process_logs import last_words
 from streamer.processes import HealthBeat, Stop, Vitals
 from streamer.restarts import ProcessSpec, RestartPolicy
+from streamer.running_config import running_config
 from streamer.supervise import Supervisor
 from streamer.transport import Publisher, endpoint_for
 
@@ -212,15 +212,14 @@ def run_live(
         `restarts` per process, and `health`: the last counters of each.
 
     Raises:
-        ProcessError: see `conduct`; or a process did not end cleanly.
+        ProcessError: see `conduct`; or a process did not end cleanly; or another `mien live` has these logs.
         TransportError: a port is in use.
     """
     from streamer.console.desk import open_desk
 
     bus, live = settings.bus, settings.live
-    with tempfile.TemporaryDirectory(prefix="mien-live-") as folder, ExitStack() as stack:
-        path = Path(folder) / "config.toml"
-        path.write_text(settings.text, "utf-8")
+    with ExitStack() as stack:
+        path = stack.enter_context(running_config(Path(live.logs), settings.text))
         view = view_arguments(settings.view.web_port, web=options.web, say=say) if options.view else None
         serve = settings.serve.live or options.serve
         # Armed, so that takes begin and end by the screen, by `mien take` and by OSC.
