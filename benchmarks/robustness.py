@@ -25,13 +25,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from inference.evaluation.metrics import point_to_surface
 from inference.model_store import load_model
 from inference.reconstruct import Reconstructor
-from inference.tempeh.frames import rotation_from_vector
 from rig.simulation.cameras import demo_ring
 from rig.simulation.head import load_head, random_identity
 from rig.simulation.look import Look, random_background, random_look, studio_background, studio_light
 from rig.simulation.performance import Performance
 from rig.simulation.sensor import Sensor, clean_sensor
 from rig.simulation.stage import NOISE_DN, Person, Set, Studio
+from streamer.geometry import rotation_matrices
 from streamer.pixels import encode_pixels
 from streamer.types import Calibration, Camera, Frame, FrameSet
 
@@ -104,7 +104,7 @@ def believed(calibration: Calibration, change: Change, rng: np.random.Generator)
     cameras = []
     for camera in calibration.cameras:
         pose, K = camera.camera_from_world.copy(), camera.K.copy()
-        turn = rotation_from_vector(rng.normal(0, np.radians(change.turn_deg), 3))
+        turn = rotation_matrices(rng.normal(0, np.radians(change.turn_deg), 3))
         pose[:3, :3] = turn @ pose[:3, :3]
         pose[:3, 3] = turn @ pose[:3, 3] + rng.normal(0, change.shift_mm / MM, 3)
         K[[0, 1], [0, 1]] *= 1 + rng.normal(0, change.focal)

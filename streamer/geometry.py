@@ -56,6 +56,25 @@ def quaternion(rotation: NDArray[np.floating]) -> F64:
     return -found if found[0] < 0 else found
 
 
+def rotation_vector(rotation: NDArray[np.floating]) -> F64:
+    """Return the rotation vector (3,), axis times angle in rad up to pi, of a (3, 3) rotation matrix."""
+    w, *axis = quaternion(rotation)
+    length = float(np.linalg.norm(axis))
+    return np.asarray(axis) * (2 * np.arctan2(length, w) / length if length > 1e-12 else 2.0)
+
+
+def rotation_matrices(vectors: NDArray[np.floating]) -> F64:
+    """Return the rotation matrices (..., 3, 3) of rotation vectors (..., 3), rad (Rodrigues)."""
+    x, y, z = np.moveaxis(np.asarray(vectors, np.float64), -1, 0)
+    zero = np.zeros_like(x)
+    cross = np.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).reshape(*x.shape, 3, 3)
+    angle = np.sqrt(x * x + y * y + z * z)[..., None, None]
+    safe = np.where(angle < 1e-7, 1.0, angle)
+    a = np.where(angle < 1e-7, 1.0, np.sin(safe) / safe)
+    b = np.where(angle < 1e-7, 0.5, (1 - np.cos(safe)) / safe**2)
+    return np.asarray(np.eye(3) + a * cross + b * (cross @ cross), np.float64)
+
+
 def look_at(centre: F64, target: F64, roll_rad: float = 0.0) -> F64:
     """Return `camera_from_world` (4, 4) of a camera at `centre` that looks at `target` with world +Y upwards.
 

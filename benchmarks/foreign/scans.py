@@ -9,12 +9,11 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from inference.meshes import SurfaceMesh
-from inference.tempeh.frames import rotation_from_vector
 from inference.training.register import Registrar
 from inference.training.surface import closest_points
 from rig.simulation.head import head_topology, load_head, random_identity
 from streamer.errors import MeshError
-from streamer.geometry import rigid_from_points, transform, vertex_normals
+from streamer.geometry import rigid_from_points, rotation_matrices, transform, vertex_normals
 from streamer.types import F32, F64, I32, U8
 
 UNITS = {"m": 1000.0, "cm": 10.0, "mm": 1.0}
@@ -165,7 +164,7 @@ def first_guess(head: ForeignHead) -> F32:
         change = np.linalg.solve(weighted.T @ system + np.diag(ridge), weighted.T @ offset + pull)
         strengths = strengths + change[: len(components)]
         person = mean + np.tensordot(strengths, components, 1)
-        small = rotation_from_vector(change[len(components) : -3] / 100)
+        small = rotation_matrices(change[len(components) : -3] / 100)
         middle = vertices[face].mean(0)
         vertices = (transform(here_from_person, person) - middle) @ small.T + middle + change[-3:]
     return vertices.astype(np.float32)

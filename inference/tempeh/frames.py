@@ -192,17 +192,3 @@ def standardise(pictures: U8) -> F32:
     x = pictures.transpose(0, 3, 1, 2).astype(np.float32) * np.float32(1 / 255)
     mean = x.mean((1, 2, 3), keepdims=True)
     return np.asarray((x - mean) / (x.std((1, 2, 3), keepdims=True) + np.float32(0.03)), np.float32)
-
-
-def rotation_from_vector(vector: NDArray[np.floating]) -> F64:
-    """(3, 3) rotation of a rotation vector in rad (Rodrigues)."""
-    return np.asarray(cv2.Rodrigues(np.asarray(vector, np.float64))[0])
-
-
-def vector_from_rotation(rotation: F64) -> F64:
-    """(3,) rotation vector in rad of a rotation (3, 3); small ones too, of which OpenCV makes none."""
-    half = (rotation - rotation.T) / 2
-    small = np.array([half[2, 1], half[0, 2], half[1, 0]], np.float64)
-    if np.linalg.norm(small) < 1e-4 and np.trace(rotation) > 0:
-        return small
-    return np.asarray(cv2.Rodrigues(np.asarray(rotation, np.float64))[0], np.float64).reshape(3)

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.tempeh.frames import rotation_from_vector
 from streamer.errors import ModelError
+from streamer.geometry import rotation_matrices
 from streamer.types import F32, F64, I32
 
 ROTATION_SD_RAD, TRANSLATION_SD_MM = 0.5, 100.0
@@ -106,7 +106,7 @@ def step(prior: ShapePrior, fit: Fit, information: F32 | float, pull: F32) -> Fi
     right[6:] -= fit.coefficients
     change = np.linalg.solve(hessian, right)
     turn = np.eye(4)
-    turn[:3, :3] = rotation_from_vector(change[:3])
+    turn[:3, :3] = rotation_matrices(change[:3])
     turn[:3, 3] = change[3:6]
     return Fit(fit.a_from_head @ turn, fit.coefficients + change[6:])
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from inference.tempeh.frames import rotation_from_vector, vector_from_rotation
 from inference.tempeh.shape import Fit
+from streamer.geometry import rotation_matrices, rotation_vector
 from streamer.types import F64
 
 LIMIT_MM, LIMIT_RAD = 18.0, 0.14
@@ -125,7 +125,7 @@ class Tracker:
 def continued(first: F64, last: F64, share: float) -> F64:
     """Carry a rigid motion on: `share` times what led from `first` to `last` (4, 4), once more."""
     pose = np.eye(4)
-    turn = rotation_from_vector(share * vector_from_rotation(last[:3, :3] @ first[:3, :3].T))
+    turn = rotation_matrices(share * rotation_vector(last[:3, :3] @ first[:3, :3].T))
     pose[:3, :3] = turn @ last[:3, :3]
     pose[:3, 3] = last[:3, 3] + share * (last[:3, 3] - first[:3, 3])
     return pose
@@ -134,5 +134,5 @@ def continued(first: F64, last: F64, share: float) -> F64:
 def off_by(guess: Fit, found: Fit) -> float:
     """How far a guess is from what was found, in units of the limits: the larger of place and turn."""
     place = float(np.linalg.norm(guess.a_from_head[:3, 3] - found.a_from_head[:3, 3]))
-    turn = vector_from_rotation(guess.a_from_head[:3, :3].T @ found.a_from_head[:3, :3])
+    turn = rotation_vector(guess.a_from_head[:3, :3].T @ found.a_from_head[:3, :3])
     return max(place / LIMIT_MM, float(np.linalg.norm(turn)) / LIMIT_RAD)

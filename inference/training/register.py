@@ -14,12 +14,11 @@ from scipy import sparse  # type: ignore[import-untyped]
 from scipy.sparse.linalg import splu  # type: ignore[import-untyped]
 
 from inference.meshes import SurfaceMesh
-from inference.tempeh.frames import rotation_from_vector
 from inference.training.losses import region_vertices, unique_edges, vertex_weights
 from inference.training.scan_corpus import ScanCorpus, ScanSet, draw_places, sample_surface
 from inference.training.surface import closest_points
 from streamer.errors import TakeError
-from streamer.geometry import vertex_normals
+from streamer.geometry import rotation_matrices, vertex_normals
 from streamer.types import F32, F64, I32, Topology
 
 FARTHEST_MM = 60.0
@@ -161,7 +160,7 @@ class Registrar:
             system = (jacobian * robust[:, None]).T @ jacobian
             system[np.diag_indices(6)] += 1e-6 * np.trace(system) * np.array([1.0, 1, 1, 1e-4, 1e-4, 1e-4])
             change = np.linalg.solve(system, (jacobian * robust[:, None]).T @ residual)
-            turn = rotation_from_vector(change[:3])
+            turn = rotation_matrices(change[:3])
             vertices = (vertices - middle) @ turn.T + middle + change[3:]
         return vertices
 

@@ -14,7 +14,7 @@ from inference.tempeh import frames, thumbs
 from inference.tempeh.frames import CROP_HEIGHT, CROP_WIDTH, LARGE_CROP, Views
 from inference.tempeh.layout import THUMB_SPAN_MM, stage_points, template_mm
 from inference.training.dataset import Corpus
-from streamer.geometry import transform
+from streamer.geometry import rotation_matrices, transform
 from streamer.types import F32, F64, I32, U8
 
 POINTS = 384
@@ -34,7 +34,7 @@ class PoseNoise:
         """A random `head_from_noisy` (4, 4), its strength uniform up to 1.3 times the deviations."""
         strength = rng.uniform(0.0, 1.3)
         noise = np.eye(4)
-        noise[:3, :3] = frames.rotation_from_vector(rng.normal(0, self.rotation_rad * strength, 3))
+        noise[:3, :3] = rotation_matrices(rng.normal(0, self.rotation_rad * strength, 3))
         noise[:3, 3] = rng.normal(0, self.translation_mm * strength, 3)
         return noise
 

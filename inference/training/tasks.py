@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from inference.tempeh.coarse import CoarseHead
 from inference.tempeh.detail import DetailNet
 from inference.tempeh.features import FeatureNet, split_map
-from inference.tempeh.frames import rotation_from_vector
 from inference.tempeh.layout import DETAIL_SCALE_MM, SCALE_MM
 from inference.tempeh.localiser import Localiser
 from inference.tempeh.volume import sample
 from inference.training.dataset import Corpus
 from inference.training.samples import PoseNoise, choose_views, detail_sample, head_sample, stage_sample
+from streamer.geometry import rotation_matrices
 from streamer.types import F32, I32
 
 Batch = Mapping[str, Tensor]
@@ -73,7 +73,7 @@ class LocaliserTask:
         """Four random views of the stage moved at random; in half of the samples as a second look."""
         chosen = choose_views(rng, self.corpus.views, 4)
         motion = np.eye(4)
-        motion[:3, :3] = rotation_from_vector(rng.normal(0, 1, 3) * np.radians([8.0, 25.0, 8.0]))
+        motion[:3, :3] = rotation_matrices(rng.normal(0, 1, 3) * np.radians([8.0, 25.0, 8.0]))
         second = rng.normal(0, SECOND_LOOK_MM * rng.uniform(0, 1.5), 3) if rng.random() < 0.5 else None
         if second is None:
             motion[:3, 3] = rng.normal(0, 50.0, 3).clip(-90, 90)

@@ -6,8 +6,6 @@ stays as the reference that the other is tested against.
 """
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -38,7 +36,6 @@ class HashEnsemble(nn.Module):
         if not published:
             codes[:, 0] = 1.0
         self.codes = nn.Parameter(codes)
-        self._held: tuple[list[int], float, Tensor] | None = None
 
     def weights(self, opened: float) -> Tensor:
         """Return the (time steps, tables) blend weights when `opened` tables take part."""
@@ -48,21 +45,10 @@ class HashEnsemble(nn.Module):
 
     def blended(self, steps: list[int], opened: float) -> Tensor:
         """Return the (steps, rows, features) tables of some time steps: one product of matrices for all of them."""
-        if self._held is not None and self._held[:2] == (steps, opened):
-            return self._held[2]
         if len(self.tables) == 1:
             return self.tables.expand(len(steps), -1, -1)
         flat = self.tables.reshape(len(self.tables), -1)
         return (self.weights(opened)[steps] @ flat).reshape(len(steps), *self.tables.shape[1:])
-
-    @contextmanager
-    def held(self, step: int, opened: float) -> Iterator[None]:
-        """Blend once for many calls: within, the tables do not change and only this time step is read."""
-        self._held = ([step], opened, self.blended([step], opened))
-        try:
-            yield
-        finally:
-            self._held = None
 
     def forward(self, points: Tensor, steps: list[int], counts: list[int], opened: float) -> Tensor:
         """Read points that are sorted by time step.

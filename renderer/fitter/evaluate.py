@@ -1,6 +1,7 @@
 """How good a fit is: pictures against those of cameras that it did not learn from."""
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +9,7 @@ import numpy as np
 from renderer.fitter.fit import Fit
 from renderer.fitter.layers import on_white
 from renderer.fitter.metrics import psnr, ssim
-from renderer.fitter.render import render_view
+from renderer.fitter.render import render_views
 from streamer.progress import Report
 from streamer.types import U8, Camera
 
@@ -65,8 +66,7 @@ def evaluate(fit: Fit, instants: int = INSTANTS, report: Report = lambda done, t
     chosen, held_out = evaluation_pictures(fit, instants)
     found: dict[str, list[tuple[float, float]]] = {}
     masked: list[float] = []
-    for done, (step, camera, truth) in enumerate(chosen):
-        rgb = render_view(fit, camera, step).rgb
+    for done, (step, camera, truth, rgb) in enumerate(_rendered(fit, chosen)):
         found.setdefault(camera.id, []).append((psnr(rgb, truth), ssim(rgb, truth)))
         matte = fit.footage.held_out_mattes.get((step, camera.id))
         if matte is not None:
@@ -78,3 +78,12 @@ def evaluate(fit: Fit, instants: int = INSTANTS, report: Report = lambda done, t
     per_camera = {name: float(np.mean([pair[0] for pair in pairs])) for name, pairs in found.items()}
     mean_masked = float(np.mean(masked)) if masked else None
     return Scores(float(every[:, 0].mean()), float(every[:, 1].mean()), per_camera, held_out, len(every), mean_masked)
+
+
+def _rendered(fit: Fit, chosen: Sequence[tuple[int, Camera, U8]]) -> Iterator[tuple[int, Camera, U8, U8]]:
+    """Yield each picture with the field's, instant by instant."""
+    for step, group in itertools.groupby(chosen, key=lambda one: one[0]):
+        pictures = list(group)
+        views = render_views(fit, [camera for _, camera, _ in pictures], step)
+        for (_, camera, truth), view in zip(pictures, views, strict=True):
+            yield step, camera, truth, view.rgb

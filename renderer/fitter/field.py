@@ -46,7 +46,7 @@ class FieldPrior:
     """(1, 1, Z, Y, X) added to the logarithm of the canonical density."""
 
 
-def _sample(volume: Tensor, points: Tensor) -> Tensor:
+def sample_volume(volume: Tensor, points: Tensor) -> Tensor:
     """Read a (1, C, Z, Y, X) volume over the unit cube at (n, 3) points: (n, C), zero outside."""
     place = (2 * points - 1)[None, None, None]
     found = functional.grid_sample(volume, place, mode="bilinear", padding_mode="zeros", align_corners=False)
@@ -101,12 +101,17 @@ class RadianceField(nn.Module):
         self.prior = prior
         self.grades = nn.Parameter(torch.zeros(graded_cameras, 3, 4)) if graded_cameras else None
 
+    @property
+    def moves(self) -> bool:
+        """Whether points have to be moved at all to reach the canonical head."""
+        return self.prior is not None or self.deformation is not None
+
     def canonical(self, points: Tensor, steps: list[int], counts: list[int], opening: Opening) -> Tensor:
         """Move (n, 3) points, sorted by time step, into the canonical head; box units."""
         moved = points
         if self.prior is not None:
             parts = zip(steps, torch.split(points, counts), strict=True)
-            shift = torch.cat([_sample(self.prior.motion[step][None].float(), part) for step, part in parts])
+            shift = torch.cat([sample_volume(self.prior.motion[step][None].float(), part) for step, part in parts])
             moved = points + shift
         if self.deformation is None:
             return moved
@@ -130,13 +135,25 @@ class RadianceField(nn.Module):
             (n,) density per metre, (n, GEOMETRY) what colour is made of, and (n, 3) the canonical points.
         """
         place = self.canonical(points, steps, counts, opening)
-        read = self.ensemble(place, steps, counts, opening.tables)
+        density, geometry = self.solid(self.ensemble(place, steps, counts, opening.tables), place)
+        return density, geometry, place
+
+    def solid(self, read: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
+        """Return density and what colour is made of, from what was read at canonical points.
+
+        Args:
+            read: (n, levels * features) of the blended tables.
+            place: (n, 3) where, box units; outside the box nothing is solid.
+
+        Returns:
+            (n,) density per metre, (n, GEOMETRY).
+        """
         out = self.base(read)
         log = out[:, 0] + LOG_UNIT
         if self.prior is not None:
-            log = log + _sample(self.prior.log_density, place)[:, 0]
+            log = log + sample_volume(self.prior.log_density, place)[:, 0]
         inside = ((place >= 0) & (place <= 1)).all(-1)
-        return torch.exp(log.clamp(-15.0, 15.0)) * inside, out[:, 1:], place
+        return torch.exp(log.clamp(-15.0, 15.0)) * inside, out[:, 1:]
 
     def colour(self, geometry: Tensor, directions: Tensor) -> Tensor:
         """Return (n, 3) colours in 0..1 from (n, GEOMETRY) and (n, 3) unit directions."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from renderer.fitter.finished import Finished
 from renderer.fitter.fit import Fit
-from renderer.fitter.render import render_view
+from renderer.fitter.render import render_view, render_views
 from streamer.errors import FitError
 from streamer.geometry import look_at, scaled
 from streamer.progress import Report
@@ -112,8 +112,8 @@ def render_cameras(
     for step in steps:
         folder = out / f"frame_{step:05d}"
         folder.mkdir(parents=True, exist_ok=True)
-        for camera in cameras:
-            write_png(folder / f"cam_{camera.serial or camera.id}.png", render_view(fit, camera, step).rgb)
+        for camera, view in zip(cameras, render_views(fit, cameras, step), strict=True):
+            write_png(folder / f"cam_{camera.serial or camera.id}.png", view.rgb)
             done += 1
             report(done, len(steps) * len(cameras))
     return done

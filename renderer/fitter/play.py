@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from renderer.fitter.by_hand import frames_by_hand
 from renderer.fitter.film import frames_of
 from renderer.fitter.finished import Finished
-from renderer.fitter.render import render_view
+from renderer.fitter.render import View, render_views
 from streamer.config import BusConfig
 from streamer.errors import FitError
 from streamer.processes import HealthBeat, Vitals
@@ -115,8 +115,8 @@ def _tell_state(publisher: Publisher, finished: Finished, cameras: tuple[Camera,
 
 def _send(publisher: Publisher, finished: Finished, cameras: tuple[Camera, ...], step: int, count: int) -> int:
     """Publish one instant; return the number of its pictures."""
-    for camera in cameras:
-        publisher.send("frame", _picture(finished, camera, step, count))
+    for camera, view in zip(cameras, render_views(finished.fit, cameras, step), strict=True):
+        publisher.send("frame", _picture(view, camera, count))
     mesh = finished.fit.footage.meshes.get(step)
     if mesh is not None:
         publisher.send("mesh", dataclasses.replace(mesh, frame_id=count, exposure_time_ns=_time_ns(count)))
@@ -127,9 +127,6 @@ def _time_ns(count: int) -> int:
     return (count + 1) * 40_000_000
 
 
-def _picture(finished: Finished, camera: Camera, step: int, count: int) -> Frame:
-    rgb = render_view(finished.fit, camera, step).rgb
-    now_ns = time.time_ns()
-    return Frame(
-        camera.id, count, count, count, _time_ns(count), CLOCK, now_ns, now_ns, camera.width, camera.height, "rgb8", rgb
-    )
+def _picture(view: View, camera: Camera, count: int) -> Frame:
+    now_ns, size = time.time_ns(), (camera.width, camera.height)
+    return Frame(camera.id, count, count, count, _time_ns(count), CLOCK, now_ns, now_ns, *size, "rgb8", view.rgb)

@@ -35,7 +35,11 @@ class OverlayRenderer:
     def __init__(self) -> None:
         """Open a context."""
         self._thread = GlThread("overlay")
-        self._painter = self._thread.call(lambda: _Painter(self._thread.context))
+        try:
+            self._painter = self._thread.call(lambda: _Painter(self._thread.context))
+        except BaseException:  # shaders that do not compile here
+            self._thread.close()
+            raise
 
     def draw(
         self,

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rig.calibration.lens import image_with_derivatives
-from rig.calibration.poses import right_jacobians, rotations, skew
+from rig.calibration.poses import right_jacobians, skew
 from streamer.errors import CalibrationError
+from streamer.geometry import rotation_matrices
 from streamer.types import F64
 
 MAX_STEPS = 200
@@ -107,7 +108,7 @@ class Adjustment:
 
     def _evaluate(self, solution: Solution, *, derivatives: bool) -> tuple[F64, F64]:
         at = self.corners
-        board_r, camera_r = rotations(solution.boards[:, :3]), rotations(solution.cameras[:, :3])
+        board_r, camera_r = rotation_matrices(solution.boards[:, :3]), rotation_matrices(solution.cameras[:, :3])
         turned = np.einsum("mij,mj->mi", board_r[at.set], self.points)
         world = turned + solution.boards[at.set, 3:]
         seen = np.einsum("mij,mj->mi", camera_r[at.camera], world) + solution.cameras[at.camera, 3:]

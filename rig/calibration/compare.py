@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rig.calibration.poses import angle_deg, rotation_vector
-from streamer.geometry import inverse_rigid, project, rigid_from_points
+from rig.calibration.poses import angle_deg
+from streamer.geometry import inverse_rigid, project, rigid_from_points, rotation_vector
 from streamer.types import F64, Calibration, Camera
 
 HEAD_M = 0.12

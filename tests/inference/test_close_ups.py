@@ -29,7 +29,7 @@ from inference.training.loop import Plan, train
 from rig.config import RigConfig, SimulatedConfig
 from rig.simulation.takes import simulate_takes
 from streamer.errors import DriverError, ModelError, TakeError
-from streamer.geometry import look_at, transform
+from streamer.geometry import look_at, rotation_matrices, transform
 from streamer.takes import open_take
 from streamer.types import F32, Camera
 
@@ -43,7 +43,7 @@ def moved_head(seed: int = 4) -> NDArray[np.float64]:
     """(4, 4) somewhere in the world, mm."""
     rng = np.random.default_rng(seed)
     pose = np.eye(4)
-    pose[:3, :3] = frames.rotation_from_vector(rng.normal(0, 0.4, 3))
+    pose[:3, :3] = rotation_matrices(rng.normal(0, 0.4, 3))
     pose[:3, 3] = rng.normal(0, 200, 3)
     return pose
 

@@ -11,7 +11,7 @@ from inference.tempeh.layout import BASIS_STEP_MM, MAP_SCALE_MM, pack_constants,
 from inference.tempeh.refine import Refiner, read_maps
 from inference.tempeh.shape import Fit, ShapePrior
 from streamer.errors import CalibrationError, ModelError
-from streamer.geometry import look_at, project
+from streamer.geometry import look_at, project, rotation_matrices
 from streamer.types import Camera
 from tests.inference.tiny_corpus import ellipsoid as ellipsoid_mesh
 
@@ -34,7 +34,7 @@ def ring(count: int, rng: np.random.Generator, world_from_stage: np.ndarray | No
 
 def rigid(rng: np.random.Generator, angle: float, shift: float) -> np.ndarray:
     pose = np.eye(4)
-    pose[:3, :3] = frames.rotation_from_vector(rng.normal(0, angle, 3))
+    pose[:3, :3] = rotation_matrices(rng.normal(0, angle, 3))
     pose[:3, 3] = rng.normal(0, shift, 3)
     return pose
 

@@ -16,7 +16,6 @@ from inference.model_store import ModelFiles, load_model
 from inference.networks import compile_graphs, live_network
 from inference.pipeline import Outcome, Pipeline
 from inference.reconstruct import Reconstructor
-from inference.tempeh.frames import rotation_from_vector, vector_from_rotation
 from inference.tempeh.shape import Fit
 from inference.tempeh.tracking import AGE_NS, ANCHOR_NS, LIMIT_MM, LIMIT_RAD, SURE, Guess, Tracker, continued, off_by
 from rig.config import RigConfig, SimulatedConfig
@@ -24,6 +23,7 @@ from rig.simulation.takes import simulate_takes
 from streamer.assembler import Assembler
 from streamer.config import SyncConfig
 from streamer.errors import NoHeadError
+from streamer.geometry import rotation_matrices, rotation_vector
 from streamer.pixels import encode_pixels
 from streamer.takes import Take, open_take
 from streamer.types import F64, U8, FrameSet, MeshFrame
@@ -35,7 +35,7 @@ WELL = 2 * SURE
 def pose(turn: tuple[float, float, float], place: tuple[float, float, float]) -> F64:
     """A rigid (4, 4)."""
     found = np.eye(4)
-    found[:3, :3], found[:3, 3] = rotation_from_vector(np.array(turn)), place
+    found[:3, :3], found[:3, 3] = rotation_matrices(np.array(turn)), place
     return found
 
 
@@ -61,16 +61,14 @@ def test_a_steady_motion_is_carried_on_exactly(
     start: tuple[float, float, float], turn: tuple[float, float, float], share: int
 ) -> None:
     first = pose(start, (10.0, -20.0, 30.0))
-    step = rotation_from_vector(np.array(turn) * 0.2)
+    step = rotation_matrices(np.array(turn) * 0.2)
     poses = [first]
     for _ in range(share + 1):
         after = np.eye(4)
         after[:3, :3], after[:3, 3] = step @ poses[-1][:3, :3], poses[-1][:3, 3] + np.array(turn)
         poses.append(after)
     np.testing.assert_allclose(continued(poses[0], poses[1], share), poses[-1], atol=1e-6)
-    np.testing.assert_allclose(
-        vector_from_rotation(step), np.array(turn) * 0.2, atol=1e-6
-    )  # below it OpenCV calls it none
+    np.testing.assert_allclose(rotation_vector(step), np.array(turn) * 0.2, atol=1e-12)
 
 
 def test_a_head_that_was_seen_twice_is_followed_and_anchored_every_second() -> None:

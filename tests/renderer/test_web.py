@@ -32,7 +32,6 @@ from renderer.viewer.web_panel import LookPanel, TimePanel
 from renderer.viewer.web_stage import MOST_PAGES, Seat, Stage
 from streamer.config import BusConfig
 from streamer.errors import TransportError
-from streamer.geometry import quaternion
 from tests.renderer.makers import PERIOD_NS, Troupe, frame, head_topology, in_thread, mesh, on_gl, rig
 
 viser = pytest.importorskip("viser", reason="no viser: pip install 'mien[view]'")
@@ -357,20 +356,6 @@ def test_a_port_in_use_is_refused_not_dodged() -> None:
         port = taken.getsockname()[1]
         with pytest.raises(TransportError, match=f"port {port} is in use.*view.web_port"):
             run_view(ViewConfig(web_port=port), NOBODY, ViewOptions(seconds=1.0, web=True), stop=threading.Event())
-
-
-def test_quaternions_are_those_of_the_rotation() -> None:
-    rng = np.random.default_rng(3)
-    for axis in (*rng.normal(size=(20, 3)), np.array([np.pi, 0, 0]), np.array([0, 1e-9, 0])):
-        rotation = np.asarray(cv2.Rodrigues(axis)[0])
-        w, x, y, z = quaternion(rotation)
-        assert w * w + x * x + y * y + z * z == pytest.approx(1.0)
-        half = [
-            [0.5 - y * y - z * z, x * y - w * z, x * z + w * y],
-            [x * y + w * z, 0.5 - x * x - z * z, y * z - w * x],
-            [x * z - w * y, y * z + w * x, 0.5 - x * x - y * y],
-        ]
-        np.testing.assert_allclose(2 * np.array(half), rotation, atol=1e-9)
 
 
 def test_the_page_tells_the_same_figures() -> None:

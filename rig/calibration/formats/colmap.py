@@ -4,9 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from rig.calibration.poses import rotations
 from streamer.errors import CalibrationError
-from streamer.geometry import quaternion
+from streamer.geometry import quaternion, rotation_matrices
 from streamer.types import F64, Calibration, Camera
 
 MODELS = {"SIMPLE_PINHOLE": 3, "PINHOLE": 4, "SIMPLE_RADIAL": 4, "RADIAL": 5, "OPENCV": 8, "FULL_OPENCV": 12}
@@ -93,4 +92,4 @@ def _rotation(quaternion: F64) -> F64:
     length = float(np.linalg.norm(axis))
     angle = 2 * np.arctan2(length, w)
     vector = np.array(axis) / length * angle if length > 1e-12 else np.zeros(3)
-    return np.asarray(rotations(vector[None])[0], np.float64)
+    return rotation_matrices(vector)
