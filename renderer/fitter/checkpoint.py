@@ -14,7 +14,7 @@ from torch import Tensor
 from renderer.fitter.fit import Fit
 from streamer.errors import FitError
 
-FORMAT = 2
+FORMAT = 3
 PATTERN = "checkpoint-*.safetensors"
 KEPT = 2
 """Checkpoints that stay; older ones go when a new one is whole."""

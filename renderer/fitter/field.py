@@ -38,12 +38,12 @@ class Opening:
 
 @dataclass(frozen=True)
 class FieldPrior:
-    """What the take's meshes know before the first step; see `renderer.fitter.prior`."""
+    """What is known before the first step: from the take's meshes (`prior.py`) or without any (`middle.py`)."""
 
-    motion: Tensor
-    """(T, 3, Z, Y, X) where to move a point at an instant to reach the canonical head, box units."""
     log_density: Tensor
     """(1, 1, Z, Y, X) added to the logarithm of the canonical density."""
+    motion: Tensor | None = None
+    """(T, 3, Z, Y, X) where to move a point at an instant to reach the canonical head, box units; None: nowhere."""
 
 
 def sample_volume(volume: Tensor, points: Tensor) -> Tensor:
@@ -68,7 +68,7 @@ class RadianceField(nn.Module):
         shape: sizes.
         time_steps: instants of the take.
         lookup: how tables are read.
-        prior: what the meshes know, or None.
+        prior: what is known before, or None.
         published: keep the published errors (docs/fitter.md).
         box_m: edge of the box, metres; the published motion is in scene units and needs it.
         graded_cameras: training cameras whose colours are learned, see `graded`; 0: none.
@@ -104,14 +104,15 @@ class RadianceField(nn.Module):
     @property
     def moves(self) -> bool:
         """Whether points have to be moved at all to reach the canonical head."""
-        return self.prior is not None or self.deformation is not None
+        return self.deformation is not None or (self.prior is not None and self.prior.motion is not None)
 
     def canonical(self, points: Tensor, steps: list[int], counts: list[int], opening: Opening) -> Tensor:
         """Move (n, 3) points, sorted by time step, into the canonical head; box units."""
         moved = points
-        if self.prior is not None:
+        motion = None if self.prior is None else self.prior.motion
+        if motion is not None:
             parts = zip(steps, torch.split(points, counts), strict=True)
-            shift = torch.cat([sample_volume(self.prior.motion[step][None].float(), part) for step, part in parts])
+            shift = torch.cat([sample_volume(motion[step][None].float(), part) for step, part in parts])
             moved = points + shift
         if self.deformation is None:
             return moved

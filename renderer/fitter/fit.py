@@ -14,10 +14,11 @@ from renderer.fitter.batch import Batch, Sampler
 from renderer.fitter.box import Box, box_of_cameras
 from renderer.fitter.compositing import per_ray, weights_of
 from renderer.fitter.encoders.base import choose_lookup
-from renderer.fitter.field import Opening, RadianceField
+from renderer.fitter.field import FieldPrior, Opening, RadianceField
 from renderer.fitter.footage import Footage
 from renderer.fitter.hull import hull_of
 from renderer.fitter.marching import Samples, march
+from renderer.fitter.middle import ball
 from renderer.fitter.occupancy import EVERY, Occupancy
 from renderer.fitter.presets import Preset
 from renderer.fitter.prior import build_prior
@@ -69,7 +70,7 @@ class Fit:
         torch.manual_seed(preset.seed)
         self.rng = np.random.default_rng(preset.seed)
         lookup = choose_lookup(preset.encoder, device)
-        volumes = self.prior.field if self.prior else None
+        known = self.prior.field if self.prior else None if preset.published else FieldPrior(ball(device))
         shape = preset.shape
         if footage.white:
             shape = dataclasses.replace(shape, background=False)
@@ -77,7 +78,7 @@ class Fit:
             shape,
             footage.steps,
             lookup,
-            volumes,
+            known,
             published=preset.published,
             box_m=self.box.size,
             graded_cameras=len(footage.cameras) if preset.camera_colours else 0,

@@ -90,7 +90,7 @@ def build_prior(
     for step in set(range(footage.steps)) - set(steps):
         motion[step] = motion[min(steps, key=lambda known: abs(known - step))]
     log = _log_density(nodes, target, footage.topology).transpose(2, 1, 0) * np.float32(parts.density)
-    volumes = FieldPrior(torch.from_numpy(motion).to(device), torch.from_numpy(log.copy())[None, None].to(device))
+    volumes = FieldPrior(torch.from_numpy(log.copy())[None, None].to(device), torch.from_numpy(motion).to(device))
     distances = tuple(_distances(footage, i, report) for i in range(len(footage.cameras)))
     return Prior(volumes, distances, canonical, parts)
 

@@ -55,7 +55,7 @@ def test_a_motion_that_is_linear_in_space_is_kept(monkeypatch: pytest.MonkeyPatc
     centres = (torch.arange(32) + 0.5) / 32
     z, y, x = torch.meshgrid(centres, centres, centres, indexing="ij")
     motion = torch.stack([0.2 * x - 0.1 * z, 0.3 * y + 0.05, 0.1 * x + 0.2 * y]).expand(STEPS, 3, 32, 32, 32)
-    field = field_of(FieldPrior(motion, torch.zeros(1, 1, 4, 4, 4)), deforms=False)
+    field = field_of(FieldPrior(torch.zeros(1, 1, 4, 4, 4), motion), deforms=False)
     assert off(field, 2, monkeypatch) < 1e-6
 
 
