@@ -212,14 +212,14 @@ def run_live(
         `restarts` per process, and `health`: the last counters of each.
 
     Raises:
-        ProcessError: see `conduct`; or a process did not end cleanly; or another `mien live` has these logs.
+        ProcessError: see `conduct`; or a process did not end cleanly.
         TransportError: a port is in use.
     """
     from streamer.console.desk import open_desk
 
     bus, live = settings.bus, settings.live
     with ExitStack() as stack:
-        path = stack.enter_context(running_config(Path(live.logs), settings.text))
+        path = stack.enter_context(running_config(settings.text))
         view = view_arguments(settings.view.web_port, web=options.web, say=say) if options.view else None
         serve = settings.serve.live or options.serve
         # Armed, so that takes begin and end by the screen, by `mien take` and by OSC.

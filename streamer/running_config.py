@@ -1,46 +1,58 @@
-"""The configuration that `mien live` was started with, kept for its processes beside their logs.
+"""The configuration that `mien live` was started with, kept for its processes for as long as it runs.
 
 Processes that are started again hours later have to read what the first ones read, whatever the user's file says by
-then. It lies beside the logs, not among the temporary files: a supervisor that is killed leaves nothing behind that the
-next one does not take over.
+then. A configuration may hold passwords of cameras, so the file is for its owner alone and does not lie beside the
+logs, which people send to others. It is locked while it is used: what a supervisor that was killed has left behind is
+known by having no lock, and the next `mien live` removes it.
 """
 
 import fcntl
 import os
+import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from streamer.errors import ProcessError
-
-NAME = "config.toml"
+PREFIX, SUFFIX = "mien-live-", ".toml"
+YOUNG_S = 60.0
+"""A file this young may not have its lock yet."""
 
 
 @contextmanager
-def running_config(logs: Path, text: str) -> Iterator[Path]:
-    """Write a configuration into a folder of logs and hold the folder, so that no second `mien live` writes into it.
+def running_config(text: str, folder: Path | None = None) -> Iterator[Path]:
+    """Write a configuration for other processes of this user to read; removed at the end.
 
     Args:
-        logs: made if absent.
         text: TOML.
+        folder: where; default: the system's folder of temporary files.
 
     Yields:
-        The file. Its lock ends with the process, however that ends.
-
-    Raises:
-        ProcessError: another process holds the folder.
+        The file.
     """
-    logs.mkdir(parents=True, exist_ok=True)
-    path = logs / NAME
-    with path.open("a+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ProcessError(
-                f"{logs}: another mien live keeps its logs here; stop it, or add --set live.logs=OTHER/FOLDER"
-            ) from error
-        file.truncate(0)
+    folder = Path(tempfile.gettempdir()) if folder is None else folder
+    remove_left_behind(folder, time.time())
+    descriptor, name = tempfile.mkstemp(SUFFIX, PREFIX, folder)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         file.write(text)
         file.flush()
-        os.fsync(file.fileno())
-        yield path
+        try:
+            yield Path(name)
+        finally:
+            with suppress(FileNotFoundError):  # somebody has cleaned up
+                os.unlink(name)
+
+
+def remove_left_behind(folder: Path, now_s: float) -> None:
+    """Remove what processes that were killed have left there.
+
+    Args:
+        folder: of such files; those of other users are left alone.
+        now_s: CLOCK_REALTIME, s.
+    """
+    for path in folder.glob(f"{PREFIX}*{SUFFIX}"):
+        with suppress(BlockingIOError, PermissionError, FileNotFoundError), path.open("r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if now_s - path.stat().st_mtime > YOUNG_S:
+                path.unlink()

@@ -1,33 +1,39 @@
-"""The configuration beside the logs: one `mien live` for one folder, and nothing to clean up after a kill."""
+"""The configuration of a running `mien live`: for its owner alone, and gone with it, however it ends."""
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
-import pytest
-
-from streamer.errors import ProcessError
-from streamer.running_config import running_config
+from streamer.running_config import YOUNG_S, remove_left_behind, running_config
 
 HOLD = """
 import sys, time
 from pathlib import Path
 from streamer.running_config import running_config
 
-with running_config(Path(sys.argv[1]), "first = 1  # longer than the second"):
-    print("held", flush=True)
+with running_config("x = 1", Path(sys.argv[1])) as path:
+    print(path, flush=True)
     time.sleep(600)
 """
 ROOT = Path(__file__).parents[2]
 
 
-def test_a_second_one_is_refused_until_the_first_is_gone_however_it_ended(tmp_path: Path) -> None:
-    logs = tmp_path / "logs"
-    with subprocess.Popen([sys.executable, "-c", HOLD, logs], stdout=subprocess.PIPE, cwd=ROOT) as first:
-        assert first.stdout is not None and first.stdout.readline() == b"held\n"
-        with pytest.raises(ProcessError, match=r"logs: another mien live.*live\.logs"), running_config(logs, "x = 2"):
-            pass
-        assert (logs / "config.toml").read_text().startswith("first = 1"), "a process may still have to read it"
+def test_it_is_for_its_owner_alone_and_goes_at_the_end(tmp_path: Path) -> None:
+    with running_config("password = 'x'", tmp_path) as path:
+        assert path.read_text() == "password = 'x'" and path.stat().st_mode & 0o777 == 0o600
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_a_killed_one_leaves_the_next_one_removes(tmp_path: Path) -> None:
+    later_s = time.time() + YOUNG_S + 1
+    with subprocess.Popen([sys.executable, "-c", HOLD, tmp_path], stdout=subprocess.PIPE, text=True, cwd=ROOT) as first:
+        assert first.stdout is not None
+        path = Path(first.stdout.readline().strip())
+        remove_left_behind(tmp_path, later_s)
+        assert path.exists(), "a process may still have to read it"
         first.kill()
-    with running_config(logs, "second = 2") as path:
-        assert path.read_text() == "second = 2"
+    remove_left_behind(tmp_path, path.stat().st_mtime + YOUNG_S / 2)
+    assert path.exists(), "so young that its owner may be about to lock it"
+    remove_left_behind(tmp_path, later_s)
+    assert not path.exists()
