@@ -63,12 +63,17 @@ def rotation_vector(rotation: NDArray[np.floating]) -> F64:
     return np.asarray(axis) * (2 * np.arctan2(length, w) / length if length > 1e-12 else 2.0)
 
 
-def rotation_matrices(vectors: NDArray[np.floating]) -> F64:
-    """Return the rotation matrices (..., 3, 3) of rotation vectors (..., 3), rad (Rodrigues)."""
+def skew(vectors: NDArray[np.floating]) -> F64:
+    """Return the matrices (..., 3, 3) of the cross product with vectors (..., 3)."""
     x, y, z = np.moveaxis(np.asarray(vectors, np.float64), -1, 0)
     zero = np.zeros_like(x)
-    cross = np.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).reshape(*x.shape, 3, 3)
-    angle = np.sqrt(x * x + y * y + z * z)[..., None, None]
+    return np.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).reshape(*x.shape, 3, 3)
+
+
+def rotation_matrices(vectors: NDArray[np.floating]) -> F64:
+    """Return the rotation matrices (..., 3, 3) of rotation vectors (..., 3), rad (Rodrigues)."""
+    cross = skew(vectors)
+    angle = np.linalg.norm(vectors, axis=-1)[..., None, None]
     safe = np.where(angle < 1e-7, 1.0, angle)
     a = np.where(angle < 1e-7, 1.0, np.sin(safe) / safe)
     b = np.where(angle < 1e-7, 0.5, (1 - np.cos(safe)) / safe**2)

@@ -70,7 +70,9 @@ class Fit:
         torch.manual_seed(preset.seed)
         self.rng = np.random.default_rng(preset.seed)
         lookup = choose_lookup(preset.encoder, device)
-        known = self.prior.field if self.prior else None if preset.published else FieldPrior(ball(device))
+        known = None if preset.published else FieldPrior(ball(device))
+        if self.prior:
+            known = self.prior.field
         shape = preset.shape
         if footage.white:
             shape = dataclasses.replace(shape, background=False)

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rig.calibration.lens import image_with_derivatives
-from rig.calibration.poses import right_jacobians, skew
+from rig.calibration.poses import right_jacobians
 from streamer.errors import CalibrationError
-from streamer.geometry import rotation_matrices
+from streamer.geometry import rotation_matrices, skew
 from streamer.types import F64
 
 MAX_STEPS = 200

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rig.calibration.patches import Tracks
-from rig.calibration.poses import matrix_of, skew
+from rig.calibration.poses import matrix_of
 from streamer.errors import CalibrationError
+from streamer.geometry import skew
 from streamer.types import F64, Calibration, Camera
 
 MESH_SIGMA_M = 0.004

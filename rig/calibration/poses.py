@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from streamer.geometry import rotation_matrices, rotation_vector
+from streamer.geometry import rotation_matrices, rotation_vector, skew
 from streamer.types import F64
 
 
@@ -15,13 +15,6 @@ def right_jacobians(vectors: F64) -> F64:
     a = np.where(small, 0.5, (1 - np.cos(safe)) / safe**2)
     b = np.where(small, 1 / 6, (safe - np.sin(safe)) / safe**3)
     return np.asarray(np.eye(3) - a * k + b * (k @ k), np.float64)
-
-
-def skew(vectors: F64) -> F64:
-    """Return (N, 3, 3) matrices of the cross product with vectors (N, 3)."""
-    x, y, z = vectors.T
-    zero = np.zeros_like(x)
-    return np.stack([zero, -z, y, z, zero, -x, -y, x, zero], 1).reshape(-1, 3, 3)
 
 
 def pose_of(matrix: F64) -> F64:

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from streamer import processes
-from streamer.heap import give_back
 from streamer.processes import HealthBeat
 from streamer.transport import Publisher
 
@@ -46,4 +45,3 @@ def test_a_process_that_beats_gives_back(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(processes, "give_back", given.release)
     with Publisher("tcp://127.0.0.1:0") as publisher, HealthBeat(publisher, "test", period_s=0.01, tidy_s=0.02):
         assert given.acquire(timeout=30) and given.acquire(timeout=30), "again and again"
-    give_back()
