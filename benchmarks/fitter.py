@@ -8,8 +8,9 @@ camera is held out. Meshes are the true ones. Without `--mattes` pictures are fi
 is another in each camera; with it they stand on white, as NeRSemble's do.
 
 Every curve gets the same seconds of steps, CPU time of one thread, one after the other; its schedule is stretched to
-the steps that it makes in this time, measured by a short trial before. Held-out PSNR at `GLANCES` parts of this time
-(not counted), whole pictures and masked as NeRSemble does: both on white by the true matte, the person alone counts.
+the steps that it makes in this time: a short trial before says how many, and at `REPLAN`, when the box has emptied and
+all tables are open, the pace by then. Held-out PSNR at `GLANCES` parts of this time (not counted), whole pictures and
+masked as NeRSemble does: both on white by the true matte, the person alone counts.
 
 Curves: `full` all there is; `plain` without the meshes; `static`, `deformation`, `ensemble` without the meshes and one
 field that does not move, no ensemble, no deformation; `static_prior` a field that does not move, with the meshes'
@@ -17,8 +18,8 @@ density, mask and depth; `no_pose`, `no_skin`, `no_density`, `no_mask`, `no_dept
 
 `frame_ratio`: what a picture of 160x120 costs, against one of `static`; four cameras at one instant, which share the
 instant's preparation. `reached_s`: when a curve had the PSNR that `plain` ends with, by interpolation. `--out` gets
-curves.svg, and views.png with the last pictures of each curve beside the truth. A run takes about 1.4 times the curves'
-seconds.
+curves.svg, a picture for each curve with its last views above the truth, and curves.json; a run that finds one there
+makes only the curves that it lacks. A short run takes about 1.4 times the curves' seconds, a long one 1.1.
 """
 
 import argparse
@@ -65,8 +66,8 @@ DEFAULT = ("full", "plain", "static", "deformation", "ensemble")
 GLANCES = (0.25, 0.5, 1.0)
 INSTANTS = 3
 TRIAL_STEPS = 40
-SPEED_UP = 1.3
-"""Later steps are quicker than the first: the box empties."""
+REPLAN = (0.25, 0.35)
+"""Between these parts of a curve's seconds its pace is measured again, and its schedule stretched to it."""
 
 
 def footage(folder: Path, *, mattes: bool) -> Footage:
@@ -81,7 +82,11 @@ def footage(folder: Path, *, mattes: bool) -> Footage:
     return dataclasses.replace(found[0], held_out_mattes=found[-1].held_out_mattes)
 
 
-def run(pictures: Footage, values: dict[str, object], seconds: float, name: str, *, quiet: bool) -> dict[str, Any]:
+Curve = tuple[dict[str, Any], np.ndarray]
+"""Figures; views above the truth."""
+
+
+def run(pictures: Footage, values: dict[str, object], seconds: float, name: str, *, quiet: bool) -> Curve:
     """Fit for some seconds of steps; preparations, and glances at held-out pictures in between, do not count."""
     begin = time.process_time()
     trial = Fit(pictures, preset_of("preview", values), torch.device("cpu"))
@@ -89,23 +94,45 @@ def run(pictures: Footage, values: dict[str, object], seconds: float, name: str,
     begin = time.process_time()
     while trial.step < TRIAL_STEPS:
         trial.advance()
-    pace = TRIAL_STEPS / (time.process_time() - begin)
-    steps = max(int(SPEED_UP * pace * seconds), TRIAL_STEPS)
-    fit = Fit(pictures, preset_of("preview", {**values, "steps": steps}), torch.device("cpu"))
-    spent, due, curve = 0.0, [part * seconds for part in GLANCES[:-1]], []
+    guess = TRIAL_STEPS + int((seconds - time.process_time() + begin) * TRIAL_STEPS / (time.process_time() - begin))
+    fit = Fit(pictures, preset_of("preview", {**values, "steps": guess}), torch.device("cpu"))
+    spent, due, curve, plan = 0.0, [part * seconds for part in GLANCES[:-1]], [], Plan(seconds)
     with progress(name, quiet=quiet) as report:
-        while spent < seconds and fit.step < steps:
+        while spent < seconds and fit.step < fit.preset.steps:
             begin = time.process_time()
             fit.advance()
             spent += time.process_time() - begin
+            fit.preset = dataclasses.replace(fit.preset, steps=plan.steps(fit.step, spent, fit.preset.steps))
             report(int(10 * spent), int(10 * seconds))
             if due and spent >= due[0]:
                 due.pop(0)
                 curve.append(glance(fit, spent))
     curve.append(glance(fit, spent))
     views, frame_ms = last_views(fit)
-    told = {"steps": fit.step, "of": steps, "prepared_s": round(prepared, 1), "frame_ms": round(frame_ms, 1)}
-    return {**curve[-1], **told, "curve": curve, "views": views}
+    told = {"steps": fit.step, "of": fit.preset.steps, "prepared_s": round(prepared, 1), "frame_ms": round(frame_ms, 1)}
+    return {**curve[-1], **told, "curve": curve}, views
+
+
+@dataclasses.dataclass
+class Plan:
+    """How many steps a curve will have made at the end of its seconds."""
+
+    seconds: float
+    """All it gets."""
+    first: tuple[int, float] | None = None
+    """Step and seconds at which measuring began."""
+    done: bool = False
+    """The steps are what they were found to be."""
+
+    def steps(self, step: int, spent: float, planned: int) -> int:
+        """Return the steps to plan with, after `step` steps that took `spent` seconds."""
+        if self.first is None and spent >= REPLAN[0] * self.seconds:
+            self.first = step, spent
+        elif self.first is not None and not self.done and spent >= REPLAN[1] * self.seconds:
+            self.done = True
+            pace = (step - self.first[0]) / (spent - self.first[1])
+            return step + max(int(pace * (self.seconds - spent)), 1)
+        return planned
 
 
 def glance(fit: Fit, spent: float) -> dict[str, float]:
@@ -157,16 +184,27 @@ def compare(found: dict[str, Any]) -> dict[str, Any]:
     return told
 
 
-def draw(found: dict[str, Any], out: Path) -> None:
-    """Write curves.svg, curves_masked.svg and views.png."""
+def earlier(out: Path, terms: dict[str, Any]) -> dict[str, Any]:
+    """Return the curves that an earlier run of the same terms left in this folder, which is made."""
     out.mkdir(parents=True, exist_ok=True)
+    kept = out / "curves.json"
+    if not kept.exists():
+        return {}
+    told = json.loads(kept.read_text("utf-8"))
+    found: dict[str, Any] = told.pop("curves")
+    if told != terms:
+        raise SystemExit(f"{kept} is of a run with {told}, this one has {terms}; name another folder")
+    return found
+
+
+def draw(found: dict[str, Any], out: Path) -> None:
+    """Write curves.svg and curves_masked.svg."""
     for key, name, title in (
         ("psnr_db", "curves.svg", "held-out PSNR, dB"),
         ("masked_psnr_db", "curves_masked.svg", "held-out PSNR of the person alone, dB"),
     ):
         lines = {name: [(one["seconds"], one[key]) for one in curve["curve"]] for name, curve in found.items()}
         (out / name).write_text(chart(lines, title, "seconds of steps, one thread"), "utf-8")
-    write_png(out / "views.png", np.vstack([curve["views"] for curve in found.values()]))
 
 
 def main() -> None:
@@ -180,18 +218,21 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_flush_denormal(True)
     torch.set_num_threads(1)
-    found: dict[str, Any] = {}
+    terms = {"seconds": args.seconds, "mattes": args.mattes}
+    found = earlier(args.out, terms) if args.out else {}
     with tempfile.TemporaryDirectory() as folder:
         pictures = footage(Path(folder) / "take", mattes=args.mattes)
     for name in args.curves:
-        found[name] = run(pictures, CURVES[name], args.seconds, name, quiet=args.json)
+        if name not in found:
+            found[name], views = run(pictures, CURVES[name], args.seconds, name, quiet=args.json)
+            if args.out:
+                (args.out / "curves.json").write_text(json.dumps({**terms, "curves": found}), "utf-8")
+                write_png(args.out / f"{name}.png", views)
+                draw(found, args.out)
         if not args.json:
-            print(f"{name:12} { ({k: v for k, v in found[name].items() if k not in ('curve', 'views')}) }", flush=True)
-        if args.out:
-            draw(found, args.out)
+            print(f"{name:12} { ({k: v for k, v in found[name].items() if k != 'curve'}) }", flush=True)
     told = compare(found)
-    plain = {name: {k: v for k, v in curve.items() if k != "views"} for name, curve in found.items()}
-    print(json.dumps({"mattes": args.mattes, "curves": plain, **told} if args.json else told))
+    print(json.dumps({**terms, "curves": found, **told} if args.json else told))
     sys.stdout.flush()
 
 
