@@ -2,13 +2,14 @@
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from renderer.fitter.fit import Fit
 from renderer.fitter.layers import on_white
 from renderer.fitter.metrics import psnr, ssim
+from renderer.fitter.perceptual import Perceptual, Quality, film_steps
 from renderer.fitter.render import render_views
 from streamer.progress import Report
 from streamer.types import U8, Camera
@@ -34,6 +35,12 @@ class Scores:
     masked_psnr_db: float | None = None
     """PSNR where both pictures are composed with white by the true matte (NeRSemble's "masked"): the person alone
     counts. None without mattes."""
+    lpips: float | None = None
+    """LPIPS, see `renderer.fitter.perceptual`; None: not asked for, or in `without`."""
+    jod: float | None = None
+    """Just-objectionable differences of the cameras' films, 10: none; None as with `lpips`."""
+    without: Mapping[str, str] = field(default_factory=dict)
+    """Metric that was asked for to why it could not be had."""
 
 
 def evaluation_pictures(fit: Fit, instants: int = INSTANTS) -> tuple[list[tuple[int, Camera, U8]], bool]:
@@ -55,29 +62,65 @@ def evaluation_pictures(fit: Fit, instants: int = INSTANTS) -> tuple[list[tuple[
     return [(step, camera, picture) for step, camera, picture in own if picture is not None], False
 
 
-def evaluate(fit: Fit, instants: int = INSTANTS, report: Report = lambda done, total: None) -> Scores | None:
+def evaluate(
+    fit: Fit,
+    instants: int = INSTANTS,
+    perceptual: Perceptual | None = None,
+    report: Report = lambda done, total: None,
+) -> Scores | None:
     """Compare; None where there is nothing to compare with.
 
     Args:
         fit: the field.
         instants: evenly spaced instants.
+        perceptual: further metrics; by default none.
         report: progress.
     """
     chosen, held_out = evaluation_pictures(fit, instants)
+    perceptual = perceptual or Perceptual()
     found: dict[str, list[tuple[float, float]]] = {}
     masked: list[float] = []
+    lpips: list[float] = []
     for done, (step, camera, truth, rgb) in enumerate(_rendered(fit, chosen)):
         found.setdefault(camera.id, []).append((psnr(rgb, truth), ssim(rgb, truth)))
         matte = fit.footage.held_out_mattes.get((step, camera.id))
         if matte is not None:
             masked.append(psnr(on_white(rgb, matte), on_white(truth, matte)))
+        if perceptual.lpips is not None:
+            lpips.append(perceptual.lpips(rgb, truth))
         report(done + 1, len(chosen))
     if not found:
         return None
     every = np.array([pair for pairs in found.values() for pair in pairs])
-    per_camera = {name: float(np.mean([pair[0] for pair in pairs])) for name, pairs in found.items()}
-    mean_masked = float(np.mean(masked)) if masked else None
-    return Scores(float(every[:, 0].mean()), float(every[:, 1].mean()), per_camera, held_out, len(every), mean_masked)
+    return Scores(
+        psnr_db=float(every[:, 0].mean()),
+        ssim=float(every[:, 1].mean()),
+        per_camera={name: float(np.mean([pair[0] for pair in pairs])) for name, pairs in found.items()},
+        held_out=held_out,
+        pictures=len(every),
+        masked_psnr_db=_mean(masked),
+        lpips=_mean(lpips),
+        jod=None if perceptual.jod is None else _jod(fit, perceptual.jod),
+        without=perceptual.without,
+    )
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return float(np.mean(values)) if len(values) else None
+
+
+def _jod(fit: Fit, quality: Quality) -> float | None:
+    """Return the mean quality of the cameras' films; None where no camera has two pictures."""
+    times_s = np.array(fit.footage.times_ns) / 1e9
+    if len(times_s) < 2:
+        return None
+    steps, fps = film_steps(len(times_s), (len(times_s) - 1) / float(times_s[-1] - times_s[0]))
+    chosen = [one for one in evaluation_pictures(fit, len(times_s))[0] if one[0] in steps]
+    films: dict[str, list[tuple[U8, U8]]] = {}
+    for _, camera, truth, rgb in _rendered(fit, chosen):
+        films.setdefault(camera.id, []).append((rgb, truth))
+    pairs = [(np.stack(film), np.stack(truth)) for film, truth in (zip(*f, strict=True) for f in films.values())]
+    return _mean([quality(film, truth, fps) for film, truth in pairs if len(film) > 1])
 
 
 def _rendered(fit: Fit, chosen: Sequence[tuple[int, Camera, U8]]) -> Iterator[tuple[int, Camera, U8, U8]]:

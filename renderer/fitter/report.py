@@ -126,6 +126,8 @@ def _table(manifest: dict[str, Any]) -> str:
     ):
         if scores.get(key) is not None:
             rows[label] = form.format(scores[key])
+        elif key in scores.get("without", {}):
+            rows[label] = f"left out: {scores['without'][key]}"
     return (
         "<table>"
         + "".join(f"<tr><th>{html.escape(k)}</th><td>{html.escape(str(v))}</td></tr>" for k, v in rows.items())

@@ -18,6 +18,7 @@ from renderer.fitter import checkpoint
 from renderer.fitter.evaluate import Scores, evaluate
 from renderer.fitter.fit import Fit
 from renderer.fitter.footage import read_footage
+from renderer.fitter.perceptual import load_perceptual
 from renderer.fitter.presets import Preset
 from streamer.errors import FitError
 from streamer.takes.reader import open_take
@@ -190,7 +191,7 @@ def run_fit(
     checkpoint.save(fit, folder)
     seconds = clock.earlier_s + clock.sitting_s
     control(Pulse(fit.step, steps, "evaluating", loss, psnr_db, seconds, 0.0))
-    scores = evaluate(fit)
+    scores = evaluate(fit, perceptual=load_perceptual(fit.device))
     _write_manifest(folder, task, fit, scores, seconds)
     return Outcome("done", fit.step, scores)
 
