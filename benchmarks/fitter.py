@@ -14,7 +14,8 @@ masked as NeRSemble does: both on white by the true matte, the person alone coun
 
 Curves: `full` all there is; `plain` without the meshes; `static`, `deformation`, `ensemble` without the meshes and one
 field that does not move, no ensemble, no deformation; `static_prior` a field that does not move, with the meshes'
-density, mask and depth; `no_pose`, `no_skin`, `no_density`, `no_mask`, `no_depth` all but a part of what meshes tell.
+density, mask and depth; `no_ensemble`, `no_deformation` all but these; `no_pose`, `no_skin`, `no_density`, `no_mask`,
+`no_depth` all but a part of what meshes tell.
 
 `frame_ratio`: what a picture of 160x120 costs, against one of `static`; four cameras at one instant, which share the
 instant's preparation. `reached_s`: when a curve had the PSNR that `plain` ends with, by interpolation. `--out` gets
@@ -60,6 +61,8 @@ CURVES: dict[str, dict[str, object]] = {
     "deformation": {"prior": False, "shape.tables": 1},
     "ensemble": {"prior": False, "shape.deform_layers": 0},
     "static_prior": {"prior_parts.pose": False, **STILL},
+    "no_ensemble": {"shape.tables": 1},
+    "no_deformation": {"shape.deform_layers": 0},
     **{f"no_{part}": {f"prior_parts.{part}": False} for part in ("pose", "skin", "density", "mask", "depth")},
 }
 DEFAULT = ("full", "plain", "static", "deformation", "ensemble")
