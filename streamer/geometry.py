@@ -56,6 +56,18 @@ def quaternion(rotation: NDArray[np.floating]) -> F64:
     return -found if found[0] < 0 else found
 
 
+def rotations_of(quaternions: NDArray[np.floating]) -> F64:
+    """Return the rotation matrices (..., 3, 3) of quaternions (..., 4), w first, of any length but zero."""
+    q = np.asarray(quaternions, np.float64)
+    w, x, y, z = np.moveaxis(q / np.linalg.norm(q, axis=-1, keepdims=True), -1, 0)
+    rows = [
+        [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+        [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+        [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+    ]
+    return np.asarray(np.moveaxis(np.array(rows), (0, 1), (-2, -1)), np.float64)
+
+
 def rotation_vector(rotation: NDArray[np.floating]) -> F64:
     """Return the rotation vector (3,), axis times angle in rad up to pi, of a (3, 3) rotation matrix."""
     w, *axis = quaternion(rotation)

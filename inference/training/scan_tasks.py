@@ -20,6 +20,7 @@ from inference.training.losses import COARSE, PRETRAIN, REFINE, LossWeights, Ter
 from inference.training.scan_corpus import NetworkView, ScanCorpus, ScanSet, ViewSource, sample_surface
 from inference.training.tasks import Batch
 from streamer.errors import TakeError
+from streamer.geometry import rotations_of
 from streamer.types import F32
 
 Sample = dict[str, NDArray[np.float32]]
@@ -55,14 +56,7 @@ class ScanSettings:
 
 def random_turns(rng: np.random.Generator, count: int) -> F32:
     """(count, 3, 3) rotations, uniform over all (from unit quaternions)."""
-    q = rng.normal(size=(count, 4))
-    w, x, y, z = (q / np.linalg.norm(q, axis=1, keepdims=True)).T
-    rows = [
-        [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
-        [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
-        [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
-    ]
-    return np.asarray(np.moveaxis(np.array(rows), -1, 0), np.float32)
+    return rotations_of(rng.normal(size=(count, 4))).astype(np.float32)
 
 
 def augmented(view: NetworkView, rng: np.random.Generator, settings: ScanSettings) -> tuple[F32, NDArray[np.float64]]:

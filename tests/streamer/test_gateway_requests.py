@@ -28,7 +28,7 @@ from streamer.gateway.pulse import Pulse
 from streamer.gateway.records import Kind, encode_request
 from streamer.gateway.server import GatewayServer
 from streamer.gateway.variants import TARGETS, Variant, for_target, parse_request
-from streamer.geometry import AXES, vertex_normals
+from streamer.geometry import AXES, rotations_of, vertex_normals
 from tests.streamer.gateway_makers import ANY_PORT, TcpClient, decoded, head, mesh, received
 
 HEAD = head()
@@ -267,10 +267,7 @@ def test_head_angles_are_those_of_unreal() -> None:
 @given(st.lists(st.floats(-1, 1), min_size=4, max_size=4).filter(lambda q: np.linalg.norm(q) > 0.1))
 def test_a_quaternion_turns_as_its_matrix_does(q: list[float]) -> None:
     x, y, z, w = np.array(q) / np.linalg.norm(q)
-    rotation = np.eye(3) + 2 * np.array(
-        [[-y * y - z * z, x * y - z * w, x * z + y * w], [x * y + z * w, -x * x - z * z, y * z - x * w],
-         [x * z - y * w, y * z + x * w, -x * x - y * y]]
-    )  # fmt: skip
+    rotation = rotations_of(np.array([w, x, y, z]))
     found = np.array(turn(rotation))
     sign = np.sign(found @ [x, y, z, w])
     np.testing.assert_allclose(found * sign, [x, y, z, w], atol=1e-6)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from streamer.geometry import quaternion, rotation_matrices, rotation_vector
+from streamer.geometry import quaternion, rotation_matrices, rotation_vector, rotations_of
 
 COORDINATE = st.floats(-1.8, 1.8)
 vectors = st.tuples(COORDINATE, COORDINATE, COORDINATE).map(np.array)
@@ -41,11 +41,16 @@ def test_quaternions_are_those_of_the_rotation() -> None:
     rng = np.random.default_rng(3)
     for axis in (*rng.normal(size=(20, 3)), np.array([np.pi, 0, 0]), np.array([0, 1e-9, 0])):
         rotation = np.asarray(cv2.Rodrigues(axis)[0])
-        w, x, y, z = quaternion(rotation)
-        assert w * w + x * x + y * y + z * z == pytest.approx(1.0)
-        half = [
-            [0.5 - y * y - z * z, x * y - w * z, x * z + w * y],
-            [x * y + w * z, 0.5 - x * x - z * z, y * z - w * x],
-            [x * z - w * y, y * z + w * x, 0.5 - x * x - y * y],
-        ]
-        np.testing.assert_allclose(2 * np.array(half), rotation, atol=1e-9)
+        turn = quaternion(rotation)
+        assert np.linalg.norm(turn) == pytest.approx(1.0) and turn[0] >= 0
+        np.testing.assert_allclose(rotations_of(turn), rotation, atol=1e-9)
+
+
+def test_quaternions_of_any_length_and_number_are_rotations() -> None:
+    some = np.random.default_rng(4).normal(size=(3, 2, 4))
+    together = rotations_of(some)
+    assert together.shape == (3, 2, 3, 3)
+    for turn, rotation in zip(some.reshape(-1, 4), together.reshape(-1, 3, 3), strict=True):
+        angle = 2 * np.arctan2(np.linalg.norm(turn[1:]), turn[0])
+        axis = turn[1:] / np.linalg.norm(turn[1:])
+        np.testing.assert_allclose(rotation, cv2.Rodrigues(axis * angle)[0], atol=1e-12)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from streamer.errors import CalibrationError
-from streamer.geometry import quaternion, rotation_matrices
+from streamer.geometry import quaternion, rotations_of
 from streamer.types import F64, Calibration, Camera
 
 MODELS = {"SIMPLE_PINHOLE": 3, "PINHOLE": 4, "SIMPLE_RADIAL": 4, "RADIAL": 5, "OPENCV": 8, "FULL_OPENCV": 12}
@@ -58,7 +58,7 @@ def read_colmap(folder: Path, scale: float | None) -> Calibration:
             columns, rows, K, distortion = lenses[words[8]]
             name = Path(words[9]).stem.replace("/", "_")
             pose = np.eye(4)
-            pose[:3, :3], pose[:3, 3] = _rotation(turn), shift * scale
+            pose[:3, :3], pose[:3, 3] = rotations_of(turn), shift * scale
             cameras.append(Camera(name, name, columns, rows, K, distortion, pose))
     except (ValueError, IndexError, KeyError) as error:
         raise CalibrationError(f"{folder}: not a COLMAP text model: {error!r}") from error
@@ -85,11 +85,3 @@ def _lens(model: str, values: list[float], folder: Path) -> tuple[F64, F64]:
         raise CalibrationError(f"{folder}: {model} with k4 to k6; Mien uses k1, k2, p1, p2, k3")
     K = np.array([[fx, 0, rest[0] - 0.5], [0, fy, rest[1] - 0.5], [0, 0, 1]])
     return K, np.array([*bend[:5], *[0.0] * (5 - len(bend[:5]))])
-
-
-def _rotation(quaternion: F64) -> F64:
-    w, *axis = quaternion / np.linalg.norm(quaternion)
-    length = float(np.linalg.norm(axis))
-    angle = 2 * np.arctan2(length, w)
-    vector = np.array(axis) / length * angle if length > 1e-12 else np.zeros(3)
-    return rotation_matrices(vector)
