@@ -10,10 +10,12 @@ from typing import Any, Protocol
 from streamer.board import HealthBoard
 from streamer.channels import Role
 from streamer.config import BusConfig, ServeConfig
+from streamer.config_text import without_secrets
 from streamer.errors import ProcessError
 from streamer.live import Say, conduct, free_ports, plan, view_arguments
 from streamer.processes import Stop
 from streamer.report import Tally, build_report, require_closed, write_report
+from streamer.running_config import running_config
 from streamer.supervise import Supervisor
 from streamer.takes.layout import read_info
 from streamer.takes.reader import open_take
@@ -71,6 +73,8 @@ class DemoOptions:
 def run_demo(settings: DemoSettings, options: DemoOptions, *, say: Say) -> dict[str, Any]:
     """Run the demo; leaves `take/`, `report.json`, `logs/`, and headless also `snapshot.png` and `demo.mp4`.
 
+    `config.toml` lies there too, without the user and password of addresses; the processes read one that goes away.
+
     Returns:
         The report.
 
@@ -80,7 +84,7 @@ def run_demo(settings: DemoSettings, options: DemoOptions, *, say: Say) -> dict[
         TakeError: the recorder left no readable take.
     """
     out = prepare(options.out)
-    (out / "config.toml").write_text(settings.text, "utf-8")
+    (out / "config.toml").write_text(without_secrets(settings.text), "utf-8")  # people send this folder to others
     web_port, node_port, infer_port, record_port, demo_port, serve_port = free_ports(6, settings.bus.host)
     bus = dataclasses.replace(
         settings.bus,
@@ -92,15 +96,6 @@ def run_demo(settings: DemoSettings, options: DemoOptions, *, say: Say) -> dict[
         demo_port=demo_port,
         serve_port=serve_port,
     )
-    config = ["--config", str(out / "config.toml"), "--set", "bus.nodes=[]", "--set", "bus.infer=''"]
-    for key in ("node_port", "infer_port", "record_port", "demo_port", "serve_port"):
-        config += ["--set", f"bus.{key}={getattr(bus, key)}"]
-    config += ["--set", f"view.web_port={web_port}", "--set", "bus.control_port=0"]  # one take, from start to end
-    if not settings.inference.threads:  # the simulated cameras need the other half of the machine
-        config += ["--set", f"inference.threads={max(1, len(os.sched_getaffinity(0)) // 2)}"]
-    if options.headless and len(os.sched_getaffinity(0)) <= FEW_CORES:
-        for key, value in film(settings.view.width, settings.view.height, settings.view.max_fps).items():
-            config += ["--set", f"view.{key}={value:g}"]
     seconds = options.seconds or (HEADLESS_SECONDS if options.headless else None)
     view: tuple[str, ...]
     if options.headless:
@@ -112,9 +107,10 @@ def run_demo(settings: DemoSettings, options: DemoOptions, *, say: Say) -> dict[
     if serve:
         say(f"engines connect to port {settings.serve.tcp_port}, browsers to {settings.serve.websocket_port}")
     names: tuple[Role, ...] = ("node", "infer", "record", *(("serve",) if serve else ()))
-    specs = plan(bus, tuple(config), node=node, record=("--out", str(out / "take{again}")), view=view, serve=serve)
-    say(f"starting {', '.join(spec.name for spec in specs)}; everything goes to {out}")
-    with Stop() as stop, HealthBoard(bus, names) as board:
+    with running_config(settings.text) as path, Stop() as stop, HealthBoard(bus, names) as board:
+        config = ("--config", str(path), *_changes(settings, bus, web_port, headless=options.headless))
+        specs = plan(bus, config, node=node, record=("--out", str(out / "take{again}")), view=view, serve=serve)
+        say(f"starting {', '.join(spec.name for spec in specs)}; everything goes to {out}")
         with Supervisor(specs, logs=out / "logs", working_s=board.working_s, heard_s=board.heard_s) as supervisor:
             troubles = conduct(bus, supervisor, board, stop, seconds=None, say=say)
         report = _report(out, settings, board, dict(supervisor.restarts), say)
@@ -124,6 +120,21 @@ def run_demo(settings: DemoSettings, options: DemoOptions, *, say: Say) -> dict[
         raise ProcessError("; ".join(troubles))
     require_closed(report["frames"])
     return report
+
+
+def _changes(settings: DemoSettings, bus: BusConfig, web_port: int, *, headless: bool) -> list[str]:
+    """Return what is another way in a demo than it is configured, as `--set` for every process."""
+    changes = ["--set", "bus.nodes=[]", "--set", "bus.infer=''"]
+    for key in ("node_port", "infer_port", "record_port", "demo_port", "serve_port"):
+        changes += ["--set", f"bus.{key}={getattr(bus, key)}"]
+    changes += ["--set", f"view.web_port={web_port}", "--set", "bus.control_port=0"]  # one take, from start to end
+    cores = len(os.sched_getaffinity(0))
+    if not settings.inference.threads:  # the simulated cameras need the other half of the machine
+        changes += ["--set", f"inference.threads={max(1, cores // 2)}"]
+    if headless and cores <= FEW_CORES:
+        for key, value in film(settings.view.width, settings.view.height, settings.view.max_fps).items():
+            changes += ["--set", f"view.{key}={value:g}"]
+    return changes
 
 
 def film(width: int, height: int, max_fps: float) -> dict[str, float]:

@@ -1,9 +1,9 @@
-"""The configuration that `mien live` was started with, kept for its processes for as long as it runs.
+"""The configuration that `mien live` or `mien demo` was started with, kept for its processes for as long as it runs.
 
 Processes that are started again hours later have to read what the first ones read, whatever the user's file says by
 then. A configuration may hold passwords of cameras, so the file is for its owner alone and does not lie beside the
 logs, which people send to others. It is locked while it is used: what a supervisor that was killed has left behind is
-known by having no lock, and the next `mien live` removes it.
+known by having no lock, and the next one removes it.
 """
 
 import fcntl
