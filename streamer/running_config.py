@@ -8,6 +8,7 @@ known by having no lock, and the next one removes it.
 
 import fcntl
 import os
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -47,12 +48,25 @@ def running_config(text: str, folder: Path | None = None) -> Iterator[Path]:
 def remove_left_behind(folder: Path, now_s: float) -> None:
     """Remove what processes that were killed have left there.
 
+    Whatever else bears such a name (anybody may put a directory, a link or a pipe there) is left alone.
+
     Args:
         folder: of such files; those of other users are left alone.
         now_s: CLOCK_REALTIME, s.
     """
     for path in folder.glob(f"{PREFIX}*{SUFFIX}"):
-        with suppress(BlockingIOError, PermissionError, FileNotFoundError), path.open("r+b") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if now_s - path.stat().st_mtime > YOUNG_S:
-                path.unlink()
+        with suppress(OSError):  # in use, gone already, or nothing of ours
+            _remove_stale(path, now_s)
+
+
+def _remove_stale(path: Path, now_s: float) -> None:
+    descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode) or found.st_uid != os.getuid():
+            return
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if now_s - found.st_mtime > YOUNG_S:
+            path.unlink()
+    finally:
+        os.close(descriptor)

@@ -1,5 +1,6 @@
 """The configuration of a running `mien live`: for its owner alone, and gone with it, however it ends."""
 
+import os
 import subprocess
 import sys
 import time
@@ -37,3 +38,21 @@ def test_what_a_killed_one_leaves_the_next_one_removes(tmp_path: Path) -> None:
     assert path.exists(), "so young that its owner may be about to lock it"
     remove_left_behind(tmp_path, later_s)
     assert not path.exists()
+
+
+def test_what_others_put_there_keeps_nobody_from_starting(tmp_path: Path) -> None:
+    """A directory, a pipe, links: each was an error that ended every `mien live` on the machine."""
+    precious = tmp_path / "precious.toml"
+    precious.write_text("x = 1")
+    names = [tmp_path / f"mien-live-{kind}.toml" for kind in ("directory", "pipe", "loop", "link")]
+    names[0].mkdir()
+    os.mkfifo(names[1])
+    names[2].symlink_to(names[2])
+    names[3].symlink_to(precious)
+    left_behind = tmp_path / "mien-live-zz.toml"
+    left_behind.write_text("x = 1")
+    remove_left_behind(tmp_path, time.time() + YOUNG_S + 1)
+    assert not left_behind.exists(), "the sweep went on"
+    assert precious.exists() and all(os.path.lexists(name) for name in names)
+    with running_config("x = 1", tmp_path) as path:
+        assert path.is_file()
