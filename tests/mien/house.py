@@ -1,5 +1,6 @@
 """`mien live` with simulated cameras as its users run it, and what can be seen of it from outside."""
 
+import http.client
 import json
 import os
 import signal
@@ -146,6 +147,18 @@ class House:
                 lives = self.lives.setdefault(process, [])
                 add_beat(lives, Health(process, time_ns, state, counters))
 
+    @property
+    def pid(self) -> int:
+        """Of `mien live` itself: the supervisor and console."""
+        assert self._process is not None
+        return self._process.pid
+
+    def died(self) -> str:
+        """Why `mien live` is no more; empty while it runs."""
+        if self._process is None or self._process.poll() is None:
+            return ""
+        return f"mien live ended with {self._process.returncode}: {_text(self.folder / 'live.err')}"
+
     def wait(self, what: str, condition: Callable[[], object], seconds: float = 60.0) -> float:
         """Wait until something is so, and return how long that took, s."""
         begin = time.monotonic()
@@ -167,7 +180,7 @@ class House:
         try:
             with inside(self._namespace), urllib.request.urlopen(address, timeout=10 if patient else 1) as answer:
                 return dict(json.load(answer))
-        except (urllib.error.URLError, ConnectionError, TimeoutError):
+        except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError):
             return {}
 
     def process(self, name: str) -> dict[str, Any]:
