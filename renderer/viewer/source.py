@@ -117,7 +117,7 @@ class TakeSource:
 
     Args:
         path: folder of the take.
-        loop: begin again at the end.
+        loop: begin again at the end. Where a person turns that off it stands at its end, and has not ended.
 
     Raises:
         TakeError: the take cannot be read, or holds no mesh.
@@ -139,6 +139,7 @@ class TakeSource:
         self._order = order
         marks = [(marker.time_ns, marker.text) for marker in self._take.info.markers]
         self.line = Timeline(self._meshes.times_ns[order].tolist(), looping=loop, marks=marks)
+        self._once = not loop
         self._sets = {int(frame_id): row for row, frame_id in enumerate(self._take.sets.frame_ids)}
         health = self._take.topics.get("health")
         self._health = health if health is not None else np.empty(0, [("log_time", np.int64)])
@@ -190,8 +191,8 @@ class TakeSource:
 
     @property
     def ended(self) -> bool:
-        """Whether the take has been played once, and does not begin again."""
-        return self._place.row >= 0 and self.line.ended
+        """Whether the take was opened to be played once, and has been."""
+        return self._once and self._place.row >= 0 and self.line.ended
 
     def nothing_came(self, waited_s: float) -> MienError:
         """Say so."""

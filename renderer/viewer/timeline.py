@@ -109,9 +109,11 @@ class Timeline:
         """Answer a key; returns whether it was one of the time line."""
         match key:
             case "space":
-                if not self.playing and self.ended:
+                if self.ended:
                     self._position_s = float(self._at_s[self._loop[0]])
-                self.playing = not self.playing
+                    self.playing = True
+                else:
+                    self.playing = not self.playing
             case "left" | "right":
                 self.step(1 if key == "right" else -1)
             case "home" | "end":

@@ -63,6 +63,6 @@ def test_scrubbing_shows_the_last_moment_that_is_not_later(places: list[float], 
 def test_a_take_ended_begins_again_from_its_key() -> None:
     line = Timeline(TIMES, looping=False, marks=[(4 * SECOND, "look"), (99 * SECOND, "late")])
     played(line, 0.0, 50.0)
-    assert line.ended and line.press("space") and line.press("space")
+    assert line.ended and not line.bar().playing and line.press("space")
     assert line.row == 0 and line.advance(51.0) == 1
     assert line.bar().marks == ((0.4, "look"), (1.0, "late"))
