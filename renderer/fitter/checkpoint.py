@@ -12,9 +12,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from renderer.fitter.fit import Fit
+from renderer.fitter.identity import digest
 from streamer.errors import FitError
 
-FORMAT = 3
+FORMAT = 4
 PATTERN = "checkpoint-*.safetensors"
 KEPT = 2
 """Checkpoints that stay; older ones go when a new one is whole."""
@@ -29,6 +30,12 @@ def checkpoints(folder: Path) -> list[Path]:
     return sorted(folder.glob(PATTERN))
 
 
+def steps_in(folder: Path) -> int:
+    """Return the steps of a run's newest checkpoint, 0 without one; no file is read."""
+    numbers = [path.stem.partition("-")[2] for path in checkpoints(folder)]
+    return max((int(number) for number in numbers if number.isdigit()), default=0)
+
+
 def _tensors(fit: Fit) -> dict[str, Tensor]:
     found = {f"field.{name}": value.detach() for name, value in fit.field.named_parameters()}
     names = {id(value): name for name, value in fit.field.named_parameters()}
@@ -41,7 +48,7 @@ def _tensors(fit: Fit) -> dict[str, Tensor]:
 
 
 def fingerprint(fit: Fit) -> dict[str, Any]:
-    """Return what a checkpoint and the fit that loads it must share: recipe, instants, cameras.
+    """Return what a checkpoint and the fit that loads it must share: recipe, instants, cameras, what they saw.
 
     The samples of a step are not among it: after a lack of memory a fit goes on with fewer.
     """
@@ -51,6 +58,7 @@ def fingerprint(fit: Fit) -> dict[str, Any]:
         "frame_ids": list(fit.footage.frame_ids),
         "cameras": [camera.id for camera in fit.footage.cameras],
         "box": dataclasses.asdict(fit.box),
+        "footage": digest(fit.footage),
     }
 
 
@@ -100,8 +108,12 @@ def load(fit: Fit, path: Path) -> None:
         raise FitError(f"{path} is damaged ({error}); delete it to go on from the one before") from error
     if header.get("format") != str(FORMAT):
         raise FitError(f"{path} has format {header.get('format')}, this version writes {FORMAT}; fit again")
-    if json.loads(header["fit"]) != json.loads(json.dumps(fingerprint(fit))):
-        raise FitError(f"{path} is of another take or preset; use an empty folder")
+    theirs, ours = json.loads(header["fit"]), json.loads(json.dumps(fingerprint(fit)))
+    other = [name for name in ours if theirs.get(name) != ours[name]]
+    if other == ["footage"]:
+        raise FitError(f"{path} is of other pictures, mattes or meshes than the take has now; add the take again")
+    if other:
+        raise FitError(f"{path} is of another take or preset (other: {', '.join(other)}); use an empty folder")
     expected = {f"field.{name}": value for name, value in fit.field.named_parameters()}
     wrong = [name for name, value in expected.items() if name not in tensors or tensors[name].shape != value.shape]
     if wrong or tensors.get("occupancy.values", torch.empty(0)).shape != fit.occupancy.values.shape:
@@ -114,7 +126,7 @@ def load(fit: Fit, path: Path) -> None:
     for name, value in fit.field.named_parameters():
         if f"adam.step.{name}" in tensors:
             fit.optimiser.state[value] = {
-                key: tensors[f"adam.{key}.{name}"].to(fit.device if key != "step" else "cpu")
+                key: tensors[f"adam.{key}.{name}"].to(value.device)  # a fused Adam counts its steps there as well
                 for key in ("exp_avg", "exp_avg_sq", "step")
             }
     fit.occupancy.values.copy_(tensors["occupancy.values"])

@@ -37,7 +37,7 @@ USED = {
 """What follows the action in its example."""
 CLEAN = "without crumbs in the air: the largest piece alone (not where hair flies)"
 FAILED, BAD_INPUT, TRY_AGAIN = 1, 65, 75
-"""Exit codes for farms: gave up; bad input, do not try again (EX_DATAERR); stopped, paused or cancelled with a
+"""Exit codes for farms: gave up, or cancelled; bad input, do not try again (EX_DATAERR); stopped or paused with a
 checkpoint, or held by another worker: try again later (EX_TEMPFAIL). A killed worker has 137 from the system."""
 Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -230,24 +230,26 @@ def _work(args: argparse.Namespace) -> int:
     fitter = args.load().fitter
     torch.set_num_threads(fitter.threads or torch.get_num_threads())
 
-    def say(job: "Job", text: str) -> None:
-        print(f"job {job.id}: {text}", file=sys.stderr, flush=True)
+    def say(job: "Job | None", text: str) -> None:
+        print(f"job {job.id}: {text}" if job else text, file=sys.stderr, flush=True)
 
-    with Stop() as stop, _store(args) as store:
+    stop = Stop()
+    options: dict[str, Any] = {"checkpoint_every_s": fitter.checkpoint_every_s, "say": say}
+    paths = (Path(fitter.queue), Path(fitter.runs))
+    if args.job is not None:
+        worker = Worker(*paths, stop, device=_device(args.device), **options)
+        with stop:
+            return _told_to_farm(args, worker.work_on(args.job))
+    if fitter.cluster == "ray":
+        from renderer.fitter.cluster import Driver
+
+        # before signals are caught: Ray has a handler of its own for SIGTERM, which ends the process
+        work = Driver(*paths, stop, address=fitter.ray_address, threads=fitter.threads, **options).work
+    else:
+        work = Worker(*paths, stop, device=_device(args.device), **options).work
+    with stop, _store(args) as store:
         before = {job.id for job in store.jobs() if job.state == "failed"}
-        options: dict[str, Any] = {"checkpoint_every_s": fitter.checkpoint_every_s, "say": say}
-        paths = (Path(fitter.queue), Path(fitter.runs))
-        if fitter.cluster == "ray" and args.job is None:
-            from renderer.fitter.cluster import Driver
-
-            ended = Driver(*paths, stop, address=fitter.ray_address, threads=fitter.threads, **options).work(
-                once=args.once
-            )
-        else:
-            worker = Worker(*paths, stop, device=_device(args.device), **options)
-            if args.job is not None:
-                return _told_to_farm(args, worker.work_on(args.job))
-            ended = worker.work(once=args.once)
+        ended = work(once=args.once)
         failed = {job.id for job in store.jobs() if job.state == "failed"} - before
     if args.json:
         print(json.dumps({"ended": ended, "failed": sorted(failed)}))
@@ -259,8 +261,8 @@ def _told_to_farm(args: argparse.Namespace, job: "Job") -> int:
     if args.json:
         print(json.dumps({"job": job.id, "state": job.state, "message": job.message}))
     if job.state == "failed":
-        return FAILED if set(job.tries) - {"input"} else BAD_INPUT
-    return 0 if job.state == "done" else TRY_AGAIN
+        return BAD_INPUT if "input" in job.tries else FAILED
+    return {"done": 0, "cancelled": FAILED}.get(job.state, TRY_AGAIN)
 
 
 def _render(args: argparse.Namespace) -> int:

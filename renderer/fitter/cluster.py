@@ -5,6 +5,7 @@ storage that all machines share. A run tells its pulses to an actor beside the d
 When a node is lost, Ray says so, and the job goes on from its last checkpoint wherever there is room.
 """
 
+import math
 import threading
 import time
 from collections.abc import Mapping
@@ -14,11 +15,11 @@ from typing import Any
 
 import torch
 
-from renderer.fitter.jobs import Job, after_failure
-from renderer.fitter.owners import owner_name
+from renderer.fitter.jobs import ENDED, Job, after_failure
+from renderer.fitter.owners import dead_owners, owner_name
 from renderer.fitter.presets import preset_of
 from renderer.fitter.run import Pulse, Verdict, run_fit
-from renderer.fitter.store import Store
+from renderer.fitter.store import QueueError, Store
 from renderer.fitter.worker import (
     LEASE_S,
     WISHES,
@@ -31,7 +32,7 @@ from renderer.fitter.worker import (
     task_of,
     told,
 )
-from streamer.errors import FitError, MissingExtra
+from streamer.errors import ConfigError, FitError, MienError, MissingExtra
 
 POLL_S = 0.5
 """Seconds between looks at the runs."""
@@ -74,6 +75,11 @@ class Desk:
         """Return the last pulse of each run."""
         return self._pulses
 
+    def clear(self, number: int) -> None:
+        """Forget what an earlier run of this job told and was told."""
+        self._pulses.pop(number, None)
+        self._wishes.pop(number, None)
+
     def wish(self, number: int, verdict: Verdict) -> None:
         """Want something of a run."""
         self._wishes[number] = verdict
@@ -84,7 +90,7 @@ def run_on_node(job: Job, folder: str, desk: Any, checkpoint_every_s: float, thr
     import ray
 
     torch.set_num_threads(threads or PREVIEW_CPUS)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device("cuda" if ray.get_gpu_ids() and torch.cuda.is_available() else "cpu")
     samples = 0
 
     def control(pulse: Pulse) -> Verdict:
@@ -164,9 +170,11 @@ class Driver:
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         self._desk = ray.remote(num_cpus=0, scheduling_strategy=here)(Desk).remote()
         self._placed: dict[int, _Placed] = {}
+        self._told: set[int] = set()
+        """Jobs that the cluster has no room for even when it is idle; told once."""
 
     def work(self, *, once: bool) -> int:
-        """Work until stopped, or with `once` until nothing is queued, waits or runs.
+        """Work until stopped, or with `once` until nothing runs, and nothing waits that the cluster could do.
 
         Returns:
             Jobs that came to their end, well or badly.
@@ -174,43 +182,78 @@ class Driver:
         ended = 0
         with Store(self._queue) as store:
             while self._placed or not self._stop.is_set():
-                if not self._stop.is_set():
-                    self._place(store)
-                    if once and not self._placed and store.waiting_until_s() is None:
+                try:
+                    self._renew(store)
+                    if not self._stop.is_set() and self._place(store) and once and not self._placed:
                         break
-                self._renew(store)
-                references = [placed.reference for placed in self._placed.values()]
-                done = self._ray.wait(references, timeout=POLL_S)[0] if references else []
-                if not references:
+                    ended += self._settle_ended(store)
+                except QueueError as error:  # runs go on without it until the leases lapse
+                    self._say(None, f"{error}; tries again")
                     self._stop.wait(POLL_S)
-                for placed in [one for one in self._placed.values() if one.reference in done]:
-                    del self._placed[placed.job.id]
-                    ended += self._settle(store, placed)
         return ended
 
-    def _place(self, store: Store) -> None:
-        """Lease as many jobs as there is room for; a job that no node is free for stays in the table."""
-        while True:
-            job = store.peek(time.time())
-            if job is None:
-                return
-            needs = needs_of(job, self._threads, self._ray.cluster_resources().get("GPU", 0.0))
-            free = dict(self._ray.available_resources())
-            for placed in self._placed.values():
-                if time.time() - placed.began_s < 2.0:  # not yet counted as taken, perhaps
-                    for name, amount in placed.needs.items():
-                        free[name] = free.get(name, 0.0) - amount
-            if any(free.get(name, 0.0) < amount for name, amount in needs.items()):
-                return
-            leased = store.lease(self.owner, time.time(), LEASE_S, job.id)
-            if leased is None:
-                return
-            task = self._ray.remote(max_retries=0, num_cpus=needs["CPU"], num_gpus=needs.get("GPU", 0.0))(run_on_node)
-            self._ray.get(self._desk.wish.remote(leased.id, "go"))
-            folder = str(run_folder(self._runs, leased.id))
-            reference = task.remote(leased, folder, self._desk, self._every_s, self._threads)
-            self._placed[leased.id] = _Placed(leased, reference, needs)
-            self._say(leased, f"placed, at step {leased.step}")
+    def _settle_ended(self, store: Store) -> int:
+        """Wait a little for runs to end, and write down how; returns the jobs that have come to their end."""
+        references = [placed.reference for placed in self._placed.values()]
+        if not references:
+            self._stop.wait(POLL_S)
+            return 0
+        done = self._ray.wait(references, timeout=POLL_S)[0]
+        ended = 0
+        for placed in [one for one in self._placed.values() if one.reference in done]:
+            ended += self._settle(store, placed)
+            del self._placed[placed.job.id]
+        return ended
+
+    def _place(self, store: Store) -> bool:
+        """Lease what there is room for, in the queue's order; jobs that no node is free for stay in the table.
+
+        Returns:
+            Whether nothing waits that the cluster could do, now or later.
+        """
+        store.give_back(dead_owners(store.held()), time.time())
+        capacity = self._ray.cluster_resources()
+        for job in store.waiting(time.time()):
+            try:
+                needs = needs_of(job, self._threads, capacity.get("GPU", 0.0))
+            except ConfigError as error:
+                self._refuse(store, job, error)
+                continue
+            free = self._free()
+            if all(free.get(name, 0.0) >= amount for name, amount in needs.items()):
+                self._start(store, job, needs)
+            elif any(capacity.get(name, 0.0) < amount for name, amount in needs.items()) and job.id not in self._told:
+                self._told.add(job.id)
+                wanted = ", ".join(f"{amount:g} {name}" for name, amount in needs.items())
+                self._say(job, f"is left in the queue: it asks for {wanted}, which no node of the cluster has")
+        return all(job.id in self._told for job in store.waiting(math.inf))
+
+    def _free(self) -> Mapping[str, float]:
+        """Return what the cluster has left, less what was placed so lately that it may not be counted yet."""
+        free = dict(self._ray.available_resources())
+        for placed in self._placed.values():
+            if time.time() - placed.began_s < 2.0:
+                for name, amount in placed.needs.items():
+                    free[name] = free.get(name, 0.0) - amount
+        return free
+
+    def _start(self, store: Store, job: Job, needs: Mapping[str, float]) -> None:
+        leased = store.lease(self.owner, time.time(), LEASE_S, job.id)
+        if leased is None:
+            return
+        self._told.discard(job.id)
+        self._ray.get(self._desk.clear.remote(leased.id))
+        task = self._ray.remote(max_retries=0, num_cpus=needs["CPU"], num_gpus=needs.get("GPU", 0.0))(run_on_node)
+        folder = str(run_folder(self._runs, leased.id))
+        reference = task.remote(leased, folder, self._desk, self._every_s, self._threads)
+        self._placed[leased.id] = _Placed(leased, reference, needs)
+        self._say(leased, f"placed, at step {leased.step}")
+
+    def _refuse(self, store: Store, job: Job, error: MienError) -> None:
+        leased = store.lease(self.owner, time.time(), LEASE_S, job.id)
+        if leased is not None:
+            store.fail(leased, after_failure(leased, "input", line_of(error), time.time(), 0), time.time())
+            self._say(leased, line_of(error))
 
     def _renew(self, store: Store) -> None:
         pulses = self._ray.get(self._desk.pulses.remote())
@@ -229,7 +272,8 @@ class Driver:
         except self._ray.exceptions.RayError as error:
             result = {"cause": "lost", "why": f"its node was lost ({type(error).__name__})", "samples": 0}
         if "cause" in result:
-            verdict = after_failure(job, result["cause"], result["why"], time.time(), result["samples"])
+            now = store.get(job.id)  # as `_renew` left it
+            verdict = after_failure(now, result["cause"], result["why"], time.time(), result["samples"])
             store.fail(job, verdict, time.time())
             self._say(job, verdict.message)
         else:
@@ -238,4 +282,4 @@ class Driver:
                 columns |= {"psnr_db": result["scores"].psnr_db, "ssim": result["scores"].ssim}
             store.end(job, result["state"], time.time(), columns)
             self._say(job, f"is {store.get(job.id).state} at step {result['step']}")
-        return store.get(job.id).state in ("done", "failed", "cancelled")
+        return store.get(job.id).state in ENDED

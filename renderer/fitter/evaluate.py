@@ -9,7 +9,7 @@ import numpy as np
 from renderer.fitter.fit import Fit
 from renderer.fitter.layers import on_white
 from renderer.fitter.metrics import psnr, ssim
-from renderer.fitter.perceptual import Perceptual, Quality, film_steps
+from renderer.fitter.perceptual import Perceptual, film_steps
 from renderer.fitter.render import render_views
 from streamer.progress import Report
 from streamer.types import U8, Camera
@@ -80,14 +80,13 @@ def evaluate(
     perceptual = perceptual or Perceptual()
     found: dict[str, list[tuple[float, float]]] = {}
     masked: list[float] = []
-    lpips: list[float] = []
+    lpips: list[float | None] = []
     for done, (step, camera, truth, rgb) in enumerate(_rendered(fit, chosen)):
         found.setdefault(camera.id, []).append((psnr(rgb, truth), ssim(rgb, truth)))
         matte = fit.footage.held_out_mattes.get((step, camera.id))
         if matte is not None:
             masked.append(psnr(on_white(rgb, matte), on_white(truth, matte)))
-        if perceptual.lpips is not None:
-            lpips.append(perceptual.lpips(rgb, truth))
+        lpips.append(perceptual.likeness(rgb, truth))
         report(done + 1, len(chosen))
     if not found:
         return None
@@ -100,27 +99,31 @@ def evaluate(
         pictures=len(every),
         masked_psnr_db=_mean(masked),
         lpips=_mean(lpips),
-        jod=None if perceptual.jod is None else _jod(fit, perceptual.jod),
-        without=perceptual.without,
+        jod=None if perceptual.jod is None else _jod(fit, perceptual),
+        without=dict(perceptual.without),
     )
 
 
-def _mean(values: Sequence[float]) -> float | None:
-    return float(np.mean(values)) if len(values) else None
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known and len(known) == len(values) else None
 
 
-def _jod(fit: Fit, quality: Quality) -> float | None:
+def _jod(fit: Fit, perceptual: Perceptual) -> float | None:
     """Return the mean quality of the cameras' films; None where no camera has two pictures."""
     times_s = np.array(fit.footage.times_ns) / 1e9
-    if len(times_s) < 2:
+    span_s = float(times_s[-1] - times_s[0])
+    if span_s <= 0:
         return None
-    steps, fps = film_steps(len(times_s), (len(times_s) - 1) / float(times_s[-1] - times_s[0]))
+    steps, fps = film_steps(len(times_s), (len(times_s) - 1) / span_s)
     chosen = [one for one in evaluation_pictures(fit, len(times_s))[0] if one[0] in steps]
-    films: dict[str, list[tuple[U8, U8]]] = {}
-    for _, camera, truth, rgb in _rendered(fit, chosen):
-        films.setdefault(camera.id, []).append((rgb, truth))
-    pairs = [(np.stack(film), np.stack(truth)) for film, truth in (zip(*f, strict=True) for f in films.values())]
-    return _mean([quality(film, truth, fps) for film, truth in pairs if len(film) > 1])
+    found: list[float | None] = []
+    for name in sorted({camera.id for _, camera, _ in chosen}):  # one film at a time: they are large
+        pairs = [(rgb, truth) for _, _, truth, rgb in _rendered(fit, [one for one in chosen if one[1].id == name])]
+        if len(pairs) > 1:
+            film, truth = (np.stack(pictures) for pictures in zip(*pairs, strict=True))
+            found.append(perceptual.quality(film, truth, fps))
+    return _mean(found)
 
 
 def _rendered(fit: Fit, chosen: Sequence[tuple[int, Camera, U8]]) -> Iterator[tuple[int, Camera, U8, U8]]:

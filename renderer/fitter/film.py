@@ -18,6 +18,8 @@ from streamer.types import U8, Camera
 
 SWING_M = 0.3
 """Radius of the circle that a camera goes round, metres (NeRSemble's films)."""
+MOST_SWING = 0.7
+"""Of the camera's distance, where it stands nearer than that."""
 TURNS = 1.0
 """Rounds of the circle in a film."""
 RATE = 24
@@ -133,11 +135,11 @@ def path_cameras(fit: Fit, kind: str, count: int, size: tuple[int, int] | None) 
     frontal = max(cameras, key=lambda camera: float((camera.centre_world - middle)[2]))
     base = scaled(frontal, *size) if size else frontal
     distance = float(np.linalg.norm(frontal.centre_world - middle))
-    reach = {"circle": 1.0, "spiral": 1.0, "front": 0.0}[kind]
+    swing_m = {"circle": 1.0, "spiral": 1.0, "front": 0.0}[kind] * min(SWING_M, MOST_SWING * distance)
     for index in range(count):
         part = index / max(count, 1)
         angle = 2 * math.pi * TURNS * part
-        radius = SWING_M * reach * (1 - part if kind == "spiral" else 1.0)
+        radius = swing_m * (1 - part if kind == "spiral" else 1.0)
         centre = middle + np.array(
             [radius * math.sin(angle), radius * math.cos(angle), math.sqrt(distance**2 - radius**2)]
         )

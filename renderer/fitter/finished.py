@@ -61,7 +61,7 @@ def open_finished(folder: Path, device: torch.device | None = None) -> Finished:
     where = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     fit = open_fit(task, folder, where, lambda done, total: None)
     if fit.step != manifest["steps"]:
-        raise FitError(f"{folder} lacks its last checkpoint {manifest['checkpoint']}; run: mien fit retry")
+        raise FitError(f"{folder} lacks its last checkpoint {manifest['checkpoint']}; fit the take again")
     return Finished(folder, fit, manifest)
 
 

@@ -1,5 +1,7 @@
 """The pictures of a take as a fit reads them: one flat array of bytes, any instant and any camera."""
 
+import os
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -107,7 +109,7 @@ def read_footage(
         hold_out: ids or serials of cameras that are not trained on; those without pictures are held out anyway.
         width: pictures wider than this are reduced to it by area averaging, 0: as recorded.
         mesh_channel: where meshes are: `mesh`, or `truth` of a simulated take; truth stands in where there is no mesh.
-        spill: file for more pictures than fit into memory.
+        spill: folder for a file of more pictures than fit into memory; the file has no name and goes with its reader.
         report: progress.
 
     Raises:
@@ -124,7 +126,7 @@ def read_footage(
         raise TakeError(f"{take.path} has pictures of {len(training)} cameras to train on; a field needs two or more")
     sizes = [camera.width * camera.height * 3 for camera in training]
     total = sum(sizes) * len(ids)
-    flat: U8 = _room(total, np.uint8, spill, ".bin")
+    flat: U8 = _room(total, np.uint8, spill)
     begins = np.full((len(ids), len(training)), -1, np.int64)
     starts = np.cumsum([0, *sizes])
     column = {camera.id: index for index, camera in enumerate(training)}
@@ -152,7 +154,7 @@ def _with_layers(
     """Add mattes and depth; where all pictures have mattes, compose them with white."""
     column = {camera.id: index for index, camera in enumerate(plain.cameras)}
     matted = np.zeros(plain.begins.shape, bool)
-    mattes, apart = _room(len(plain.bytes) // 3, np.uint8, spill, ".mattes"), {}
+    mattes, apart = _room(len(plain.bytes) // 3, np.uint8, spill), {}
     for frame_id, name, matte in read_mattes(take, at_size):
         step = step_of.get(frame_id)
         if step is None:
@@ -163,7 +165,7 @@ def _with_layers(
             begin = int(plain.begins[step, column[name]]) // 3
             mattes[begin : begin + matte.size] = matte.reshape(-1)
             matted[step, column[name]] = True
-    depths, known = _room(len(plain.bytes) // 3, np.uint16, spill, ".depths"), False
+    depths, known = _room(len(plain.bytes) // 3, np.uint16, spill), False
     for frame_id, name, distance in read_depths(take, at_size):
         step = step_of.get(frame_id)
         if step is not None and name in column and plain.begins[step, column[name]] >= 0:
@@ -192,11 +194,18 @@ def _whitened(footage: Footage) -> Footage:
     return replace(footage, held_out_pictures=apart)
 
 
-def _room(count: int, kind: type[np.uint8 | np.uint16], spill: Path | None, suffix: str) -> NDArray[Any]:
-    """Return zeros in memory, or in a file beside the run where they are many."""
-    if spill is None or count * np.dtype(kind).itemsize <= IN_MEMORY_BYTES:
+def _room(count: int, kind: type[np.uint8 | np.uint16], spill: Path | None) -> NDArray[Any]:
+    """Return zeros in memory, or in a nameless file beside the run where they are many.
+
+    Raises:
+        OSError: the disk has no room for the file: told now, for a page that cannot be written later ends the process.
+    """
+    size = count * np.dtype(kind).itemsize
+    if spill is None or size <= IN_MEMORY_BYTES:
         return np.zeros(count, kind)
-    return np.memmap(spill.with_suffix(suffix), kind, "w+", shape=(count,))
+    with tempfile.TemporaryFile(dir=spill) as file:
+        os.posix_fallocate(file.fileno(), 0, size)
+        return np.memmap(file, kind, "r+", shape=(count,))
 
 
 def _pictures(take: Take, step_of: Mapping[int, int], at_size: Mapping[str, Camera]) -> Iterator[tuple[int, str, U8]]:

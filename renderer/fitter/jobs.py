@@ -7,7 +7,7 @@ from typing import Any, Literal
 State = Literal[
     "queued", "running", "pause-requested", "paused", "cancel-requested", "cancelled", "retry-wait", "failed", "done"
 ]
-Cause = Literal["lost", "memory", "diverged", "disk", "input"]
+Cause = Literal["lost", "memory", "diverged", "disk", "busy", "input"]
 
 FOLLOWS: Mapping[State, frozenset[State]] = {
     "queued": frozenset({"running", "paused", "cancelled"}),
@@ -26,10 +26,11 @@ HELD: frozenset[State] = frozenset({"running", "pause-requested", "cancel-reques
 ENDED: frozenset[State] = frozenset({"cancelled", "failed", "done"})
 """States that only a person changes."""
 
-MOST: Mapping[Cause, int] = {"lost": 3, "memory": 2, "diverged": 1, "disk": 3, "input": 0}
-"""How often a job is tried again after each cause; for `lost`, in a row without a new checkpoint between."""
+MOST: Mapping[Cause, int] = {"lost": 3, "memory": 2, "diverged": 1, "disk": 3, "busy": 60, "input": 0}
+"""How often a job is tried again after each cause; for `lost`, in a row without a new checkpoint between; for `busy`
+as long as a process may need that does not know yet that it has lost the job."""
 BACK_OFF_S = 10.0
-"""Wait before the first try again; doubled each time."""
+"""Wait before the first try again; doubled each time, but for `busy`."""
 FEWER_SAMPLES = 0.5
 """Samples of a step after a lack of memory, as a part of those before."""
 LOWER_RATE = 0.3
@@ -125,8 +126,8 @@ def after_failure(job: Job, cause: Cause, why: str, now_s: float, samples: int) 
     if count > MOST[cause]:
         again = "" if MOST[cause] == 0 else f" (after {MOST[cause]} more {'try' if MOST[cause] == 1 else 'tries'})"
         return Verdict("failed", tries, 0.0, job.overrides, job.rate_scale, why + again)
-    wait_s = 0.0 if cause in ("memory", "diverged") else BACK_OFF_S * 2 ** (count - 1)
-    if cause == "lost" and count == 1:
+    wait_s = BACK_OFF_S if cause == "busy" else BACK_OFF_S * 2 ** (count - 1)
+    if cause in ("memory", "diverged") or (cause == "lost" and count == 1):
         wait_s = 0.0  # a machine that was switched off says nothing against the job
     overrides = dict(job.overrides)
     if cause == "memory":
@@ -137,5 +138,6 @@ def after_failure(job: Job, cause: Cause, why: str, now_s: float, samples: int) 
         "memory": f"out of memory; goes on with {overrides.get('samples')} samples a step",
         "diverged": f"goes on from the last checkpoint with learning rates times {scale:.2g}",
         "disk": "the disk refused a file; goes on from the last checkpoint",
+        "busy": f"tried again in {BACK_OFF_S:.0f} s",
     }[cause]
     return Verdict("retry-wait", tries, now_s + wait_s, overrides, scale, f"{why}; {remedy}" if why else remedy)

@@ -7,7 +7,7 @@ be had is left out, and the reason kept.
 
 import importlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,14 +32,31 @@ FILM_LENGTH = 48
 
 @dataclass(frozen=True)
 class Perceptual:
-    """The metrics that can be had."""
+    """The metrics that can be had. One that fails at work is left out from then on, and costs no fit."""
 
     lpips: Likeness | None = None
     """LPIPS."""
     jod: Quality | None = None
     """ColorVideoVDP."""
-    without: Mapping[str, str] = field(default_factory=dict)
+    without: dict[str, str] = field(default_factory=dict)
     """Metric to why it is not to be had."""
+
+    def likeness(self, picture: U8, truth: U8) -> float | None:
+        """Return LPIPS of two (H, W, 3) pictures, None where it cannot be had."""
+        return None if self.lpips is None else self._tried("lpips", lambda compare: compare(picture, truth), self.lpips)
+
+    def quality(self, film: U8, truth: U8, fps: float) -> float | None:
+        """Return JOD of two (T, H, W, 3) films, None where it cannot be had."""
+        return None if self.jod is None else self._tried("jod", lambda compare: compare(film, truth, fps), self.jod)
+
+    def _tried(self, name: str, ask: Callable[[Any], float], metric: Any) -> float | None:
+        if name in self.without:
+            return None
+        try:
+            return ask(metric)
+        except (RuntimeError, ValueError, OSError, MemoryError) as error:  # a GPU without memory, pictures too small
+            self.without[name] = next(iter(str(error).splitlines()), type(error).__name__)
+            return None
 
 
 def load_perceptual(device: torch.device) -> Perceptual:

@@ -5,9 +5,10 @@ schedule and shrink the rest. Steps in schedules are fractions of the whole, so 
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from renderer.fitter.grids import GridShape
 from streamer.errors import ConfigError
@@ -182,10 +183,38 @@ def preset_of(name: str, overrides: Mapping[str, Any] | None = None) -> Preset:
     return preset
 
 
+MAY_BE_ZERO = ("deform_layers", "colour_layers", "picture_width", "seed")
+"""Whole numbers that mean something when they are none."""
+MORE_THAN_ZERO = ("step_mm", "decay_every")
+"""Others that are divided by."""
+
+
+def _check(key: str, value: object) -> None:
+    """Refuse numbers that no fit can be made with.
+
+    Raises:
+        ConfigError: negative, not finite, or zero where that means nothing; no such encoder.
+    """
+    name = key.rpartition(".")[2]
+    if name == "encoder" and value not in get_args(EncoderName):
+        raise ConfigError(f"encoder is {value!r}; choose one of {', '.join(get_args(EncoderName))}")
+    for number in value if isinstance(value, list | tuple) else [value]:
+        if isinstance(number, bool) or not isinstance(number, int | float):
+            continue
+        least = 1 if isinstance(number, int) and name not in MAY_BE_ZERO and not isinstance(value, list | tuple) else 0
+        if not (math.isfinite(number) and number >= least) or (name in MORE_THAN_ZERO and not number):
+            raise ConfigError(f"'{key}' is {value!r}; expected {'1 or more' if least else 'a number from 0'}")
+
+
+def beyond(gpu_gb: float) -> tuple[str, ...]:
+    """Return the presets that a worker has too little memory for; GB of its GPU, 0 without one."""
+    return tuple(name for name, preset in PRESETS.items() if name.startswith("gpu") and preset.memory_gb > gpu_gb)
+
+
 def preset_for_memory(gpu_gb: float) -> str:
     """Return the largest preset for a worker: `preview` without a GPU, else by the GPU's memory in GB."""
-    fitting = [preset for preset in PRESETS.values() if preset.name.startswith("gpu") and preset.memory_gb <= gpu_gb]
-    return max(fitting, key=lambda preset: preset.memory_gb).name if fitting else "preview"
+    fitting = [name for name in PRESETS if name.startswith("gpu") and name not in beyond(gpu_gb)]
+    return max(fitting, key=lambda name: PRESETS[name].memory_gb, default="preview")
 
 
 def _with(node: Any, key: str, path: list[str], value: Any) -> Any:
@@ -201,6 +230,7 @@ def _with(node: Any, key: str, path: list[str], value: Any) -> Any:
         value = tuple(value)
     if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
-    if type(value) is not type(old):
+    if type(value) is not type(old) or (isinstance(old, tuple) and len(value) != len(old)):
         raise ConfigError(f"'{key}' is {value!r}; expected something like {old!r}")
+    _check(key, value)
     return dataclasses.replace(node, **{path[0]: value})

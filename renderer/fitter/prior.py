@@ -133,6 +133,7 @@ def _distances(footage: Footage, index: int, report: Report) -> NDArray[np.uint1
     out = np.zeros((footage.steps, camera.height, camera.width), np.uint16)
     for step, mesh in footage.meshes.items():
         assert footage.topology is not None  # noqa: S101 - build_prior has checked
-        out[step] = depth_picture(camera, mesh.vertices, footage.topology.triangles) * slant * DEPTH_UNITS
+        codes = depth_picture(camera, mesh.vertices, footage.topology.triangles) * slant * DEPTH_UNITS
+        out[step] = np.where(codes <= np.iinfo(np.uint16).max, codes, 0)  # farther than 6.5 m: not known
     report(footage.steps + round(footage.steps * (index + 1) / len(footage.cameras)), 2 * footage.steps)
     return out

@@ -65,12 +65,14 @@ class Pulse:
     """Of the last step."""
     psnr_db: float | None = None
     """Of the last glance at held-out pictures."""
-    seconds: float = 0.0
-    """Spent on steps, all sittings together."""
+    seconds: float | None = None
+    """Spent on steps, all sittings together; None: not read yet."""
     eta_s: float | None = None
     """Until the last step, by the pace of this sitting."""
     kept: int = 0
     """Steps of this sitting that a checkpoint holds: nobody can lose them."""
+    preset: str | None = None
+    """Name of the recipe: what `auto` has become, and stays."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,7 @@ def open_fit(task: Task, folder: Path, device: torch.device, report: Callable[[i
             hold_out=task.hold_out,
             width=task.preset.picture_width,
             mesh_channel=task.mesh_channel,
-            spill=folder / "pictures.bin",
+            spill=folder,
             report=report,
         )
     fit = Fit(footage, task.preset, device, report)
@@ -176,7 +178,7 @@ def run_fit(
     """
     folder.mkdir(parents=True, exist_ok=True)
     steps = task.preset.steps
-    control(Pulse(0, steps, "preparing"))
+    control(Pulse(checkpoint.steps_in(folder), steps, "preparing", preset=task.preset.name))
     fit = open_fit(task, folder, device or torch.device("cpu"), report)
     if rate_scale is not None:
         fit.rate_scale = rate_scale
@@ -190,7 +192,7 @@ def run_fit(
         return Outcome("paused" if stopped == "pause" else "cancelled", fit.step)
     checkpoint.save(fit, folder)
     seconds = clock.earlier_s + clock.sitting_s
-    control(Pulse(fit.step, steps, "evaluating", loss, psnr_db, seconds, 0.0))
+    control(Pulse(fit.step, steps, "evaluating", loss, psnr_db, seconds, 0.0, preset=task.preset.name))
     scores = evaluate(fit, perceptual=load_perceptual(fit.device))
     _write_manifest(folder, task, fit, scores, seconds)
     return Outcome("done", fit.step, scores)
@@ -237,7 +239,8 @@ def _pulse(fit: Fit, first: int, clock: _Clock, loss: float | None, psnr_db: flo
         phase = "fade-in"
     pace = clock.sitting_s / (fit.step - first) if fit.step > first else None
     eta_s = None if pace is None else pace * (steps - fit.step)
-    return Pulse(fit.step, steps, phase, loss, psnr_db, clock.earlier_s + clock.sitting_s, eta_s)
+    seconds = clock.earlier_s + clock.sitting_s
+    return Pulse(fit.step, steps, phase, loss, psnr_db, seconds, eta_s, preset=fit.preset.name)
 
 
 def _write_line(file: Any, line: Mapping[str, Any]) -> None:

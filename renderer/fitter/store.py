@@ -6,9 +6,10 @@ every write, and a lapsed lease gives the job back.
 
 import dataclasses
 import json
+import math
 import secrets
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -28,6 +29,10 @@ CREATE INDEX IF NOT EXISTS events_by_job ON events (job);
 """
 
 
+class QueueError(FitError):
+    """The queue's file cannot be opened, read or written: a full disk, a damaged file. It may pass."""
+
+
 class Store:
     """An open queue. Use one per thread.
 
@@ -35,7 +40,8 @@ class Store:
         path: the SQLite file; made if needed.
 
     Raises:
-        FitError: it is no queue, of another version, or cannot be opened.
+        FitError: it is of another version.
+        QueueError: it is no queue, or cannot be opened.
     """
 
     def __init__(self, path: Path) -> None:
@@ -55,7 +61,7 @@ class Store:
                 self._db.executescript(_TABLES)
                 self._db.execute(f"PRAGMA user_version={SCHEMA}")
         except (sqlite3.Error, OSError) as error:
-            raise FitError(f"cannot open the queue {path}: {error}") from error
+            raise QueueError(f"cannot open the queue {path}: {error}") from error
 
     def close(self) -> None:
         """Close the file."""
@@ -81,7 +87,18 @@ class Store:
                     self._db.execute("ROLLBACK")
                 raise
         except sqlite3.Error as error:
-            raise FitError(f"cannot write the queue {self._path}: {error}; is its disk full?") from error
+            raise QueueError(f"cannot write the queue {self._path}: {error}; is its disk full?") from error
+
+    def _read(self, statement: str, values: Sequence[object] = ()) -> list[sqlite3.Row]:
+        """Return the rows of a statement that only reads.
+
+        Raises:
+            QueueError: the file is damaged, or the disk does not answer.
+        """
+        try:
+            return self._db.execute(statement, values).fetchall()
+        except sqlite3.Error as error:
+            raise QueueError(f"cannot read the queue {self._path}: {error}; move it away to begin a new one") from error
 
     def add(self, job: Job, now_s: float) -> int:
         """Append a job; its id and times are made here. Returns the id."""
@@ -103,14 +120,14 @@ class Store:
         Raises:
             FitError: there is none of this number.
         """
-        row = self._db.execute("SELECT * FROM jobs WHERE id = ?", (number,)).fetchone()
-        if row is None:
+        rows = self._read("SELECT * FROM jobs WHERE id = ?", (number,))
+        if not rows:
             raise FitError(f"there is no job {number}; mien fit list shows those there are")
-        return _job(row)
+        return _job(rows[0])
 
     def jobs(self) -> list[Job]:
         """Return all jobs: held ones first, then by what comes next, then the ended, newest first."""
-        rows = self._db.execute(
+        rows = self._read(
             "SELECT * FROM jobs ORDER BY CASE WHEN state IN ('running', 'pause-requested', 'cancel-requested') THEN 0 "
             "WHEN state IN ('queued', 'retry-wait', 'paused') THEN 1 ELSE 2 END, priority DESC, "
             "CASE WHEN state IN ('done', 'failed', 'cancelled') THEN -id ELSE id END"
@@ -119,7 +136,7 @@ class Store:
 
     def events(self, number: int) -> list[Mapping[str, Any]]:
         """Return what happened to a job: `time_s`, `was`, `is_now`, `actor`, `reason`, oldest first."""
-        rows = self._db.execute(
+        rows = self._read(
             "SELECT time_s, was, is_now, actor, reason FROM events WHERE job = ? ORDER BY rowid", (number,)
         )
         return [dict(row) for row in rows]
@@ -151,7 +168,9 @@ class Store:
             self._change(job, changes, now_s, "user", "asked for")
             return self.get(number)
 
-    def lease(self, owner: str, now_s: float, lease_s: float, number: int | None = None) -> Job | None:
+    def lease(
+        self, owner: str, now_s: float, lease_s: float, number: int | None = None, beyond: Sequence[str] = ()
+    ) -> Job | None:
         """Take the next job, or None when there is none: by priority, then by age. Lapsed leases come back first.
 
         Args:
@@ -159,51 +178,44 @@ class Store:
             now_s: Unix time.
             lease_s: from now.
             number: take this job or none.
+            beyond: presets that the owner has too little memory for; their jobs are left for others.
         """
         with self._writing():
-            self._reclaim(now_s)
-            row = self._db.execute(
-                "SELECT * FROM jobs WHERE (state = 'queued' OR (state = 'retry-wait' AND not_before_s <= ?)) "
-                "AND (? IS NULL OR id = ?) ORDER BY priority DESC, id LIMIT 1",
-                (now_s, number, number),
-            ).fetchone()
-            if row is None:
-                return None
-            job = _job(row)
-            held = {"owner": owner, "token": secrets.token_hex(8), "lease_until_s": now_s + lease_s, "state": "running"}
-            self._change(job, held, now_s, owner, "leased")
-            return self.get(job.id)
+            self._reclaim(frozenset(), now_s)
+            for job in self.waiting(now_s, beyond):
+                if number in (None, job.id):
+                    held = {"owner": owner, "token": secrets.token_hex(8), "lease_until_s": now_s + lease_s}
+                    self._change(job, {**held, "state": "running"}, now_s, owner, "leased")
+                    return self.get(job.id)
+        return None
 
-    def peek(self, now_s: float) -> Job | None:
-        """Return the job that `lease` would take next, without taking it."""
-        row = self._db.execute(
-            "SELECT * FROM jobs WHERE state = 'queued' OR (state = 'retry-wait' AND not_before_s <= ?) "
-            "ORDER BY priority DESC, id LIMIT 1",
-            (now_s,),
-        ).fetchone()
-        return None if row is None else _job(row)
+    def waiting(self, now_s: float, beyond: Sequence[str] = ()) -> list[Job]:
+        """Return the jobs that may be tried now, in the order in which `lease` takes them.
 
-    def waiting_until_s(self) -> float | None:
+        Args:
+            now_s: Unix time; infinite: whatever waits, until whenever.
+            beyond: presets whose jobs are left out.
+        """
+        rows = self._read(
+            "SELECT * FROM jobs WHERE (state = 'queued' OR (state = 'retry-wait' AND not_before_s <= ?)) "
+            f"AND preset NOT IN ({', '.join('?' * len(beyond))}) ORDER BY priority DESC, id",
+            (now_s, *beyond),
+        )
+        return [_job(row) for row in rows]
+
+    def waiting_until_s(self, beyond: Sequence[str] = ()) -> float | None:
         """Return when the next waiting job may be tried, Unix time; None when none is queued or waits."""
-        row = self._db.execute(
-            "SELECT MIN(CASE WHEN state = 'queued' THEN 0 ELSE not_before_s END) FROM jobs "
-            "WHERE state IN ('queued', 'retry-wait')"
-        ).fetchone()
-        return None if row[0] is None else float(row[0])
+        waiting = self.waiting(math.inf, beyond)
+        return min((0.0 if job.state == "queued" else job.not_before_s for job in waiting), default=None)
 
     def give_back(self, owners: frozenset[str], now_s: float) -> int:
-        """Take jobs from workers that are known to be dead, without waiting for their leases; returns how many."""
+        """Take jobs from workers whose leases have lapsed or that are known to be dead; returns how many."""
         with self._writing():
-            rows = self._db.execute(f"SELECT * FROM jobs WHERE state IN ({_marks(HELD)})", tuple(HELD)).fetchall()
-            lost = [job for job in map(_job, rows) if job.owner in owners]
-            for job in lost:
-                self._lose(job, now_s)
-        return len(lost)
+            return self._reclaim(owners, now_s)
 
     def held(self) -> list[Job]:
         """Return the jobs that workers hold."""
-        rows = self._db.execute(f"SELECT * FROM jobs WHERE state IN ({_marks(HELD)})", tuple(HELD))
-        return [_job(row) for row in rows]
+        return [_job(row) for row in self._read(f"SELECT * FROM jobs WHERE state IN ({_marks(HELD)})", tuple(HELD))]
 
     def renew(
         self, job: Job, now_s: float, lease_s: float, told: Mapping[str, Any], *, advanced: bool = False
@@ -259,15 +271,11 @@ class Store:
             self._settle(found, verdict, now_s, job.owner)
         return True
 
-    def _reclaim(self, now_s: float) -> None:
-        rows = self._db.execute(
-            f"SELECT * FROM jobs WHERE state IN ({_marks(HELD)}) AND lease_until_s < ?", (*HELD, now_s)
-        ).fetchall()
-        for row in rows:
-            self._lose(_job(row), now_s)
-
-    def _lose(self, job: Job, now_s: float) -> None:
-        self._settle(job, after_failure(job, "lost", "the worker was lost", now_s, 0), now_s, "queue")
+    def _reclaim(self, owners: frozenset[str], now_s: float) -> int:
+        lost = [job for job in self.held() if job.owner in owners or job.lease_until_s < now_s]
+        for job in lost:
+            self._settle(job, after_failure(job, "lost", "the worker was lost", now_s, 0), now_s, "queue")
+        return len(lost)
 
     def _settle(self, job: Job, verdict: Verdict, now_s: float, actor: str) -> None:
         state: State = verdict.state

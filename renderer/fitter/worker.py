@@ -7,21 +7,22 @@ job), the lock on the run's folder, and what each kind of failure means for the 
 import dataclasses
 import errno
 import fcntl
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 
 from renderer.fitter.fit import DivergedError
-from renderer.fitter.jobs import Cause, Job, State, after_failure
+from renderer.fitter.jobs import ENDED, Cause, Job, State, after_failure
 from renderer.fitter.owners import dead_owners, owner_name
-from renderer.fitter.presets import preset_for_memory, preset_of
+from renderer.fitter.presets import PRESETS, beyond, preset_for_memory, preset_of
 from renderer.fitter.run import Outcome, Pulse, Task, Verdict, run_fit
-from renderer.fitter.store import Store
+from renderer.fitter.store import QueueError, Store
 from streamer.errors import FitError, MienError
 
 LEASE_S = 60.0
@@ -30,6 +31,7 @@ BEAT_S = 2.0
 """Seconds between renewals."""
 
 
+T = TypeVar("T")
 WISHES: Mapping[str, Verdict] = {"pause-requested": "pause", "cancel-requested": "cancel"}
 """State of a job to what its run is told."""
 
@@ -37,8 +39,8 @@ WISHES: Mapping[str, Verdict] = {"pause-requested": "pause", "cancel-requested":
 class Told(Protocol):
     """What is told about a worker's jobs, for people."""
 
-    def __call__(self, job: Job, text: str) -> None:
-        """Tell one line about a job."""
+    def __call__(self, job: Job | None, text: str) -> None:
+        """Tell one line about a job, or about the queue."""
 
 
 def task_of(job: Job, gpu_gb: float) -> Task:
@@ -53,7 +55,7 @@ def task_of(job: Job, gpu_gb: float) -> Task:
         FitError: the worker has too little memory for the preset.
     """
     preset = preset_of(preset_for_memory(gpu_gb) if job.preset == "auto" else job.preset, job.overrides)
-    if preset.name.startswith("gpu") and preset.memory_gb > gpu_gb:
+    if preset.name in beyond(gpu_gb):
         raise FitError(
             f"preset '{preset.name}' needs a GPU with {preset.memory_gb:g} GB, this worker has {gpu_gb:g}; "
             "add the job again with --preset auto or preview"
@@ -100,7 +102,7 @@ class _Beat:
                 with Store(self._path) as store:
                     while self._renew(store) and not self._over.wait(self._beat_s):
                         pass
-            except FitError:  # a full disk, for instance; who has told nothing until the lease lapses has lost the job
+            except QueueError:  # who has told nothing until the lease lapses has lost the job
                 self.lost = time.time() > self._until_s
                 self._over.wait(self._beat_s)
 
@@ -119,6 +121,10 @@ class _LeaseLost(Exception):
     pass
 
 
+class FolderBusyError(FitError):
+    """Another process works in a run's folder: one that does not know yet that it has lost the job."""
+
+
 def told(pulse: Pulse | None) -> dict[str, Any]:
     """Return the columns of the queue that a pulse fills."""
     if pulse is None:
@@ -132,14 +138,14 @@ def folder_lock(folder: Path) -> Iterator[None]:
     """Hold the run's folder: one process at a time, whatever the queue says.
 
     Raises:
-        FitError: another process holds it.
+        FolderBusyError: another process holds it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise FitError(f"another process works in {folder}") from error
+            raise FolderBusyError(f"another process works in {folder}") from error
         yield
 
 
@@ -178,6 +184,7 @@ class Worker:
         self._queue, self._runs, self._stop = queue, runs, stop
         self._device, self._lease_s, self._checkpoint_every_s = device, lease_s, checkpoint_every_s
         self._say, self._run, self._beat_s = say, runner, beat_s
+        self._beyond = beyond(gpu_memory_gb(device))
         self.owner = owner_name()
 
     def folder(self, number: int) -> Path:
@@ -213,21 +220,31 @@ class Worker:
         ended = 0
         with Store(self._queue) as store:
             while not self._stop.is_set():
-                job = self.take_next(store)
-                if job is not None:
-                    ended += self.do(store, job) in ("done", "failed", "cancelled")
+                try:
+                    job = self.take_next(store)
+                    if job is not None:
+                        ended += self.do(store, job) in ENDED
+                        continue
+                    until_s = store.waiting_until_s(self._beyond)
+                except QueueError as error:
+                    self._say(None, f"{error}; tries again")
+                    self._stop.wait(poll_s)
                     continue
-                until_s = store.waiting_until_s()
                 if once and until_s is None:
+                    self._say_left(store)
                     break
                 wait_s = poll_s if until_s is None else min(max(until_s - time.time(), 0.05), poll_s)
                 self._stop.wait(wait_s)
         return ended
 
     def take_next(self, store: Store) -> Job | None:
-        """Lease the next job; those of workers that died on this host come back at once."""
+        """Lease the next job that this worker has the memory for; those of workers that died here come back at once."""
         store.give_back(dead_owners(store.held()), time.time())
-        return store.lease(self.owner, time.time(), self._lease_s)
+        return store.lease(self.owner, time.time(), self._lease_s, beyond=self._beyond)
+
+    def _say_left(self, store: Store) -> None:
+        for job in store.waiting(math.inf):
+            self._say(job, f"is left for a worker with {PRESETS[job.preset].memory_gb:g} GB on its GPU")
 
     def do(self, store: Store, job: Job) -> State:
         """Run a leased job until it ends, is paused, or fails; return the state it is left in."""
@@ -261,14 +278,27 @@ class Worker:
         columns: dict[str, Any] = {**told(pulse), "step": outcome.step, "message": ""}
         if outcome.scores is not None:
             columns |= {"psnr_db": outcome.scores.psnr_db, "ssim": outcome.scores.ssim}
-        store.end(job, states[outcome.state], time.time(), columns)
+        self._insist(lambda: store.end(job, states[outcome.state], time.time(), columns))
         text = f", {outcome.scores.psnr_db:.2f} dB" if outcome.scores else ""
         self._say(job, f"is {store.get(job.id).state} at step {outcome.step}{text}")
 
     def _fail(self, store: Store, job: Job, error: Exception, samples: int) -> None:
-        verdict = after_failure(job, cause_of(error), line_of(error), time.time(), samples)
-        store.fail(job, verdict, time.time())
-        self._say(job, verdict.message)
+        def write() -> str:  # the job as the lease's heartbeat left it
+            verdict = after_failure(store.get(job.id), cause_of(error), line_of(error), time.time(), samples)
+            store.fail(job, verdict, time.time())
+            return verdict.message
+
+        self._say(job, self._insist(write))
+
+    def _insist(self, write: Callable[[], T]) -> T:
+        """Write down how a job ended; while the queue cannot be written, as on a full disk, try again until stopped."""
+        while True:
+            try:
+                return write()
+            except QueueError as error:
+                if self._stop.wait(self._beat_s):
+                    raise
+                self._say(None, f"{error}; tries again")
 
 
 def cause_of(error: Exception) -> Cause:
@@ -278,6 +308,8 @@ def cause_of(error: Exception) -> Cause:
         return "memory"
     if isinstance(error, DivergedError):
         return "diverged"
+    if isinstance(error, FolderBusyError):
+        return "busy"
     if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG) or "cannot write" in text
         return "disk" if full else "input"
