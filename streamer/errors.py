@@ -12,6 +12,7 @@
     ├── ProcessError        a supervised process that cannot start or keeps failing
     ├── EngineError         an inference engine that cannot run here
     ├── NoHeadError         a frame set that shows no head, or shows it to one camera alone
+    ├── ScreenError         the operator's screen could not be drawn, or no more
     ├── GraphicsError       OpenGL, EGL or a window that cannot be opened
     └── MissingExtra        an optional package that has to be installed
 
@@ -74,6 +75,10 @@ class NoHeadError(MienError):
 
 class ProcessError(MienError):
     """A supervised process could not be started, was not ready in time, or keeps failing."""
+
+
+class ScreenError(MienError):
+    """The operator's screen could not be drawn, or no more; what it shows need not end with it."""
 
 
 class GraphicsError(MienError):

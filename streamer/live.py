@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from streamer.board import HealthBoard
 from streamer.channels import Role
 from streamer.config import BusConfig, LiveConfig, RecordConfig, ServeConfig
-from streamer.errors import MienError, ProcessError
+from streamer.errors import MienError, ProcessError, ScreenError
 from streamer.process_logs import last_words
 from streamer.processes import HealthBeat, Stop, Vitals
 from streamer.restarts import ProcessSpec, RestartPolicy
@@ -257,22 +257,29 @@ def _conduct_with(
     desk: "LiveDesk",
     say: Say,
 ) -> list[str]:
-    """Conduct the run; beside a screen in a thread of its own, for a terminal wants the main one."""
-    watch = desk.watch
+    """Conduct the run; beside a screen in a thread of its own, for a terminal wants the main one.
+
+    Without a screen, and after one that failed, events and alarms are said as lines.
+    """
+    from streamer.console.lines import Lines
+
+    lines = Lines(say, quiet=show is not None)
+
+    def look() -> None:
+        desk.watch.look()
+        lines.look(desk.watch.state, supervisor.events)
 
     def run() -> list[str]:
-        ends = frozenset({"node"} if show else {"node", "view"})
-        tell = desk.note if show else say
         return conduct(
             settings.bus,
             supervisor,
             board,
             stop,
             seconds=options.seconds,
-            say=tell,
-            look=watch.look,
-            vitals=watch.vitals,
-            ends=ends,
+            say=lambda line: desk.note(line) if lines.quiet else say(line),
+            look=look,
+            vitals=desk.watch.vitals,
+            ends=frozenset({"node"} if show else {"node", "view"}),
         )
 
     if show is None:
@@ -292,6 +299,10 @@ def _conduct_with(
     thread.start()
     try:
         show(desk)
+    except ScreenError as error:
+        lines.quiet = False
+        say(f"{error}; the run goes on without it, in lines of text: Ctrl-C ends it")
+        thread.join()
     finally:
         stop.set()
         thread.join()

@@ -58,12 +58,12 @@ class RestartPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened to a process."""
+    """Something that happened, most often to a process."""
 
     time_ns: int
     """CLOCK_REALTIME, ns."""
     process: str
-    """Its name."""
+    """Its name; empty: `what` is a whole line, of no process."""
     what: str
     """`started`, `ready`, `failed`, `frozen`, `ended`, `asked` (to start again)."""
     why: str = ""

@@ -260,14 +260,20 @@ class Supervisor:
             self.stop(name)
         self._leash.close()
 
+    def note(self, line: str) -> None:
+        """Put a line of somebody else's among the events."""
+        self._keep(Event(time.time_ns(), "", line))
+
+    def _keep(self, event: Event) -> None:
+        self.events.append(event)
+        with suppress(OSError), self._journal.open("a", encoding="utf-8") as file:  # a full disk must not end the run
+            file.write(json.dumps(asdict(event)) + "\n")
+
     def _tell(self, child: _Child, what: str, why: str = "") -> None:
         event = Event(time.time_ns(), child.spec.name, what, why)
-        self.events.append(event)
-        line = f"{child.spec.name} {what}{f' ({why})' if why else ''}"
-        with suppress(OSError):  # a full disk must not end the run
-            note(child.log, line, event.time_ns / 1e9)
-            with self._journal.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(asdict(event)) + "\n")
+        with suppress(OSError):
+            note(child.log, f"{child.spec.name} {what}{f' ({why})' if why else ''}", event.time_ns / 1e9)
+        self._keep(event)
 
     def _settled(self, name: str) -> bool:
         return self._children[name].ready or self._children[name].done

@@ -1,7 +1,6 @@
 """What the operator's screen acts on, and the parts behind it: the watch, the recorder's link, the state over HTTP."""
 
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -48,16 +47,14 @@ class LiveDesk:
         self._supervisor, self.watch, self._link = supervisor, watch, link
         self.ended = threading.Event()
         """Set when the run is over."""
-        self._notes: list[str] = []
 
     def note(self, line: str) -> None:
         """Show a line among the events."""
-        self._notes.append(f"{time.strftime('%H:%M:%S')} {line}")
+        self._supervisor.note(line)
 
     def state(self) -> ConsoleState:
         """Return the latest state."""
-        state = self.watch.state
-        return replace(state, events=tuple(sorted((*state.events, *self._notes))))
+        return replace(self.watch.state, events=self.watch.events())
 
     def command(self, name: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
         """Send a command to the recorder.

@@ -50,7 +50,8 @@ def cameras(state: ConsoleState) -> RenderableType:
     for each in state.cameras:
         lost = {why: n for why, n in each.lost.items() if n}
         good = each.fps is not None and each.fps > 0.8 * usual
-        table.add_row(
+        _add(
+            table,
             each.name,
             Text(_number(each.fps, 1), GOOD if good else BAD if not each.fps else WARN),
             _number(each.skew_us, 0),
@@ -68,7 +69,8 @@ def processes(state: ConsoleState, chosen: str = "") -> RenderableType:
     for each in state.processes:
         told = f"in {each.retry_in_s:.0f} s" if each.state == "pause" else each.state
         silent = each.age_s is not None and each.age_s > 3
-        table.add_row(
+        _add(
+            table,
             "›" if each.name == chosen else " ",
             Text(each.name, "bold" if each.name == chosen else ""),
             Text(f"silent {each.age_s:.0f} s" if silent else told, BAD if silent else _STATES.get(each.state, "")),
@@ -86,13 +88,13 @@ def flow(state: ConsoleState) -> RenderableType:
     latency, network, sets = flow.latency_ms, flow.network_ms, flow.sets
     table = _pairs()
     load = "-" if flow.load is None else f"{100 * flow.load:.0f} %"
-    table.add_row("meshes", f"{flow.meshes} at {_number(flow.meshes_per_s, 1)}/s from {_number(flow.views, 0)} views")
-    table.add_row("latency", f"p50 {_at(latency, 'p50')}  p95 {_at(latency, 'p95')}  p99 {_at(latency, 'p99')} ms")
-    table.add_row("engine", f"load {load}  network p50 {_at(network, 'p50')}  p95 {_at(network, 'p95')} ms")
+    _add(table, "meshes", f"{flow.meshes} at {_number(flow.meshes_per_s, 1)}/s from {_number(flow.views, 0)} views")
+    _add(table, "latency", f"p50 {_at(latency, 'p50')}  p95 {_at(latency, 'p95')}  p99 {_at(latency, 'p99')} ms")
+    _add(table, "engine", f"load {load}  network p50 {_at(network, 'p50')}  p95 {_at(network, 'p95')} ms")
     named = "  ".join(f"{sets[kind]} {kind}" for kind in ("complete", "partial", "dropped") if kind in sets)
-    table.add_row("sets", f"{named or '-'}  skew p95 {_number(flow.skew_us, 0)} us")
-    table.add_row("not used", _counts(flow.unused) or "nothing")
-    table.add_row("of late", Text(_counts(flow.unused_lately) or "nothing", WARN if flow.unused_lately else FAINT))
+    _add(table, "sets", f"{named or '-'}  skew p95 {_number(flow.skew_us, 0)} us")
+    _add(table, "not used", _counts(flow.unused) or "nothing")
+    _add(table, "of late", Text(_counts(flow.unused_lately) or "nothing", WARN if flow.unused_lately else FAINT))
     return table
 
 
@@ -104,10 +106,10 @@ def storage(state: ConsoleState) -> RenderableType:
     left = "-" if minutes is None else f"{minutes:.0f} min" if minutes < 600 else f"{minutes / 60:.0f} h"
     style = BAD if minutes is not None and minutes < 2 else WARN if minutes is not None and minutes < 10 else ""
     rate = _number(take.disk_mb_per_s, 1)
-    table.add_row("disk", Text(f"{_number(take.disk_free_gb, 1)} GB free, {rate} MB/s, {left} left", style))
-    table.add_row("take", f"{take.messages} messages, lost: {_counts(take.lost) or 'nothing'}")
-    table.add_row("last", take.last or "-")
-    table.add_row("fits", _counts(state.fits) or "no queue")
+    _add(table, "disk", Text(f"{_number(take.disk_free_gb, 1)} GB free, {rate} MB/s, {left} left", style))
+    _add(table, "take", f"{take.messages} messages, lost: {_counts(take.lost) or 'nothing'}")
+    _add(table, "last", take.last or "-")
+    _add(table, "fits", _counts(state.fits) or "no queue")
     return table
 
 
@@ -135,6 +137,11 @@ def _pairs() -> Table:
     table.add_column(style=FAINT, no_wrap=True, width=9)
     table.add_column(ratio=1)
     return table
+
+
+def _add(table: Table, *cells: str | Text) -> None:
+    """Add a row in which texts stand as they are: rich reads brackets in a plain one, of a path say, as its markup."""
+    table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in cells))
 
 
 def _number(value: float | None, digits: int) -> str:

@@ -10,10 +10,11 @@ from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.widgets import Footer, Input, Static
+from textual.worker import WorkerFailed
 
 from streamer.console import panels
 from streamer.console.state import ConsoleState
-from streamer.errors import MienError
+from streamer.errors import MienError, ScreenError
 from streamer.process_logs import tail
 
 PERIOD_S = 0.5
@@ -91,6 +92,8 @@ class Screen(App[None]):
         self._asking = ""
         self._logs = False
         self._leaving = False
+        self.left = False
+        """Whether it ended as it should: the operator quit, or the run is over."""
 
     def compose(self) -> ComposeResult:
         """Lay the parts out."""
@@ -121,7 +124,7 @@ class Screen(App[None]):
     def draw(self) -> None:
         """Show the latest state; end when the run has ended."""
         if self._desk.over():
-            self.exit()
+            self._leave()
             return
         state = self._desk.state()
         parts: dict[str, RenderableType] = {
@@ -168,7 +171,7 @@ class Screen(App[None]):
         name = self._process_name(self._desk.state())
         if name:
             self._desk.restart(name)
-            self.notify(f"{name} is started again")
+            self.notify(f"{name} is started again", markup=False)
 
     def action_record(self) -> None:
         """Begin a take."""
@@ -212,6 +215,21 @@ class Screen(App[None]):
             self.notify("a take is being recorded: press again to end it and quit", severity="warning")
             self.set_timer(5.0, self._stay)
             return
+        self._leave()
+
+    async def action_quit(self) -> None:
+        """Quit as `q` does: the key of Textual's own (ctrl+q) would not ask."""
+        self.action_leave()
+
+    def why_it_failed(self) -> str:
+        """Return, in one line, what ended it though nobody asked it to end."""
+        error = self._exception
+        if isinstance(error, WorkerFailed):
+            error = error.error
+        return " ".join(f"{type(error).__name__}: {error}".split()) if error else "it ended by itself"
+
+    def _leave(self) -> None:
+        self.left = True
         self.exit()
 
     def _stay(self) -> None:
@@ -227,13 +245,20 @@ class Screen(App[None]):
         self.run_worker(send, thread=True, exit_on_error=True)
 
     def _refused(self, line: str) -> None:
-        self.notify(line, severity="error", timeout=8.0)
+        self.notify(line, severity="error", timeout=8.0, markup=False)
 
 
-def show(desk: Desk) -> None:
+def show(desk: Desk, *, headless: bool = False) -> None:
     """Draw until the operator quits or the run is over.
 
     Args:
         desk: what is shown and acted on.
+        headless: without a terminal, for tests.
+
+    Raises:
+        ScreenError: it could not be drawn, or no more.
     """
-    Screen(desk).run()
+    screen = Screen(desk)
+    screen.run(headless=headless)
+    if not screen.left:
+        raise ScreenError(f"the screen failed ({screen.why_it_failed()})")

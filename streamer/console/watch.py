@@ -8,12 +8,12 @@ from streamer.board import HealthBoard
 from streamer.config import RecordConfig
 from streamer.console import compose
 from streamer.console.alarms import JUMP_S, find
+from streamer.console.lines import as_line
 from streamer.console.metrics import for_the_bus
 from streamer.console.recorder_link import RecorderLink
 from streamer.console.state import ConsoleState
 from streamer.console.usage import Usage
 from streamer.processes import Vitals
-from streamer.restarts import Event
 from streamer.supervise import Supervisor
 
 PERIOD_S = 0.5
@@ -43,6 +43,7 @@ class Watch:
         self._usage = Usage()
         self._offsets: deque[tuple[float, float]] = deque()
         self._recorder_failures = 0
+        self._told = ""
         self._offset_s = time.time() - self._begun_s
         self.state = ConsoleState(time.time_ns(), 0.0)
         """The latest; replaced, never changed."""
@@ -54,6 +55,9 @@ class Watch:
         if self._link is not None and failures > self._recorder_failures:
             self._link.rescue()
         self._recorder_failures = failures
+        if self._link is not None and self._link.told != self._told:
+            self._told = self._link.told
+            self._supervisor.note(self._told)
         self._mind_the_clock(now_s)
         if now_s >= self._next_s:
             self._next_s = now_s + PERIOD_S
@@ -97,13 +101,13 @@ class Watch:
             flow=compose.flow_view(heard.get("infer"), lately.get("infer", {})),
             take=compose.take_view(status, self._recent.growth.mb_per_s, self._record.min_free_gb),
             fits=link.fits if link else {},
-            events=self._events(),
+            events=self.events(),
         )
         return replace(state, alarms=find(state, jump_s=self._jump_s(now_s)))
 
-    def _events(self) -> tuple[str, ...]:
-        lines = [_line(event) for event in list(self._supervisor.events)[-EVENTS:]]
-        return (*lines, *([self._link.told] if self._link and self._link.told else []))
+    def events(self) -> tuple[str, ...]:
+        """Return what happened of late, one line each, in the order in which it did."""
+        return tuple(as_line(event) for event in list(self._supervisor.events)[-EVENTS:])
 
     def _jump_s(self, now_s: float) -> float:
         """By how much CLOCK_REALTIME went another way than the monotonic clock of late."""
@@ -111,8 +115,3 @@ class Watch:
         while self._offsets[0][0] < now_s - JUMP_KEPT_S:
             self._offsets.popleft()
         return self._offsets[-1][1] - self._offsets[0][1]
-
-
-def _line(event: Event) -> str:
-    moment = time.strftime("%H:%M:%S", time.localtime(event.time_ns / 1e9))
-    return f"{moment} {event.process} {event.what}{f': {event.why}' if event.why else ''}"

@@ -6,11 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 from textual.pilot import Pilot
 
-from streamer.console.screen import Screen
+from streamer.console.screen import Screen, show
 from streamer.console.state import ConsoleState
-from streamer.errors import TransportError
+from streamer.errors import ScreenError, TransportError
 from tests.streamer.console_makers import trouble
 
 SIZE = (150, 46)
@@ -49,7 +50,7 @@ def play(desk: Desk, act: Callable[[Screen, Pilot[None]], Awaitable[None]]) -> S
     screen = Screen(desk)
 
     async def run() -> None:
-        async with screen.run_test(size=SIZE) as pilot:
+        async with screen.run_test(size=SIZE, notifications=True) as pilot:
             await act(screen, pilot)
 
     asyncio.run(run())
@@ -105,7 +106,7 @@ def test_keys_become_commands(tmp_path: Path) -> None:
 
 def test_a_refusal_is_told_and_ends_nothing(tmp_path: Path) -> None:
     desk = Desk(tmp_path)
-    desk.refuse = "nothing is being recorded"
+    desk.refuse = "a [/b] c"
     told: list[str] = []
 
     async def act(screen: Screen, pilot: Pilot[None]) -> None:
@@ -113,9 +114,39 @@ def test_a_refusal_is_told_and_ends_nothing(tmp_path: Path) -> None:
         await screen.workers.wait_for_complete()
         await pilot.pause()
         told.extend(note.message for note in screen._notifications)
+        told.append(shown(screen))
 
     play(desk, act)
-    assert told == ["nothing is being recorded"]
+    assert told[0] == desk.refuse and desk.refuse in told[1]
+
+
+def test_brackets_in_names_and_paths_are_shown(tmp_path: Path) -> None:
+    desk, seen = Desk(tmp_path), list[str]()
+    state = desk.now
+    desk.now = replace(
+        state,
+        cameras=(replace(state.cameras[0], name="[left]", clock="[/i]"), *state.cameras[1:]),
+        take=replace(state.take, last="takes/[/b]/s12_T003"),
+    )
+
+    async def act(screen: Screen, pilot: Pilot[None]) -> None:
+        await pilot.pause()
+        seen.append(shown(screen))
+
+    play(desk, act)
+    assert all(word in seen[0] for word in ("[left]", "[/i]", "takes/[/b]/s12_T003"))
+
+
+def test_a_screen_that_fails_is_told_from_one_that_was_left(tmp_path: Path) -> None:
+    class Broken(Desk):
+        def state(self) -> ConsoleState:
+            raise ValueError("a column\nis missing")
+
+    with pytest.raises(ScreenError, match=r"the screen failed \(ValueError: a column is missing\)"):
+        show(Broken(tmp_path), headless=True)
+    desk = Desk(tmp_path)
+    desk.ended = True
+    show(desk, headless=True)
 
 
 def test_the_log_of_a_process_with_what_the_supervisor_says(tmp_path: Path) -> None:
@@ -131,12 +162,15 @@ def test_the_log_of_a_process_with_what_the_supervisor_says(tmp_path: Path) -> N
     assert "log of view" in seen[0] and "the display went away" in seen[0]
 
 
-def test_quitting_while_recording_is_asked_twice_and_the_end_of_the_run_ends_the_screen(tmp_path: Path) -> None:
+@pytest.mark.parametrize("key", ["q", "ctrl+q"])
+def test_quitting_while_recording_is_asked_twice_and_the_end_of_the_run_ends_the_screen(
+    tmp_path: Path, key: str
+) -> None:
     desk = Desk(tmp_path)
     still: list[bool] = []
 
     async def act(screen: Screen, pilot: Pilot[None]) -> None:
-        await pilot.press("q")
+        await pilot.press(key)
         still.append(screen.is_running and screen._exit is False)
         desk.now = replace(desk.now, take=replace(desk.now.take, state="armed"))
         desk.ended = True

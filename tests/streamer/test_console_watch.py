@@ -8,7 +8,9 @@ import pytest
 
 from streamer.config import RecordConfig
 from streamer.console import watch as module
+from streamer.console.desk import LiveDesk
 from streamer.console.watch import Watch
+from streamer.restarts import Event
 
 
 class Supervisor:
@@ -17,7 +19,7 @@ class Supervisor:
     def __init__(self, *names: str) -> None:
         self.names, self.asked = names, list[str]()
         self.restarts = dict.fromkeys(names, 0)
-        self.events: deque[object] = deque()
+        self.events: deque[Event] = deque()
         self.ready = True
 
     def has(self, name: str) -> bool:
@@ -25,6 +27,9 @@ class Supervisor:
 
     def restart(self, name: str) -> None:
         self.asked.append(name)
+
+    def note(self, line: str) -> None:
+        self.events.append(Event(0, "", line))
 
     def states(self) -> tuple[()]:
         return ()
@@ -105,3 +110,20 @@ def test_a_recorder_that_failed_is_rescued_once_for_each_time(clock: SimpleNames
     for _ in range(3):
         pass_time(clock, watch, 0.1)
     assert link.rescued == 1
+
+
+def test_events_stand_in_the_order_in_which_they_happened_also_past_midnight(clock: SimpleNamespace) -> None:
+    supervisor, link = Supervisor("record"), Link()
+    midnight_ns = int(time.mktime((2026, 3, 2, 0, 0, 0, 0, 0, -1))) * 10**9
+    watch = made(supervisor, link)
+    supervisor.events.append(Event(midnight_ns - 10**9, "record", "failed", "was killed"))
+    supervisor.events.append(Event(midnight_ns + 10**9, "record", "started"))
+    supervisor.note("all processes are ready")
+    desk = LiveDesk(supervisor, watch, None)  # type: ignore[arg-type]
+    link.told = "/takes/t was cut short and is repaired"
+    for _ in range(3):
+        pass_time(clock, watch, 1.0)
+    assert [line.split(" ", 1)[1] for line in desk.state().events] == [
+        "record failed: was killed", "record started", "all processes are ready", link.told,
+    ]  # fmt: skip
+    assert [line[:8] for line in watch.state.events][:2] == ["23:59:59", "00:00:01"]

@@ -1,12 +1,17 @@
 """What `mien live` and `mien demo` start, hear and stop; the processes are stand-ins, the bus is real."""
 
+import os
+import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -15,7 +20,7 @@ from streamer.config import BusConfig, RecordConfig
 from streamer.console.desk import LiveDesk
 from streamer.console.watch import Watch
 from streamer.demo import DemoOptions, film, prepare, run_demo
-from streamer.errors import ProcessError, TransportError
+from streamer.errors import ProcessError, ScreenError, TransportError
 from streamer.live import LiveOptions, _conduct_with, conduct, free_ports, plan, view_arguments
 from streamer.processes import Stop
 from streamer.supervise import Supervisor
@@ -36,6 +41,13 @@ with Stop() as stop, Publisher(f"tcp://127.0.0.1:{port}") as publisher:
         while not until.exists() and not stop.wait(0.02):
             pass
 """
+
+
+def until(condition: Callable[[], object], what: str) -> None:
+    deadline = time.monotonic() + 60.0
+    while not condition():
+        assert time.monotonic() < deadline, f"waited for {what}"
+        threading.Event().wait(0.02)
 
 
 @pytest.fixture
@@ -133,6 +145,67 @@ def test_beside_a_screen_the_run_goes_on_until_the_operator_quits(bus: BusConfig
         with failing, pytest.raises(ProcessError, match="infer ended with exit code 1"):
             desk = LiveDesk(failing, Watch(failing, board, RecordConfig(), None), None)
             _conduct_with(operate, settings, LiveOptions(), failing, board, stop, desk, print)  # type: ignore[arg-type]
+
+
+@contextmanager
+def conducted(bus: BusConfig, folder: Path) -> Iterator[tuple[LiveDesk, Callable[..., list[str]]]]:
+    """Yield a desk, and what runs stand-ins of node and inference: told what shows them and who hears lines."""
+    board = HealthBoard(bus, ("node", "infer"))
+    ports = {"node": bus.node_port, "infer": bus.infer_port}
+    specs = [replace(spec, arguments=(*spec.arguments, "--port", str(ports[spec.name]))) for spec in plan(bus, ())]
+    supervisor = Supervisor(
+        specs, logs=folder, working_s=board.working_s, heard_s=board.heard_s, command=(sys.executable, "-c", CHILD)
+    )
+    with board, supervisor, Stop() as stop:
+        desk = LiveDesk(supervisor, Watch(supervisor, board, RecordConfig(), None), None)
+
+        def run(show: Callable[[LiveDesk], None] | None, say: Callable[[str], None]) -> list[str]:
+            def hear(line: str) -> None:
+                say(line)
+                if "infer ready" in line and supervisor.restarts["infer"]:
+                    stop.set()
+
+            settings: Any = SimpleNamespace(bus=bus)
+            return _conduct_with(show, settings, LiveOptions(), supervisor, board, stop, desk, hear)
+
+        yield desk, run
+
+
+def test_a_run_goes_on_without_a_screen_that_failed(bus: BusConfig, tmp_path: Path) -> None:
+    """It is said why the screen failed; what happens from then on is said in lines, what was shown before is not."""
+    said: list[str] = []
+
+    def fail(desk: LiveDesk) -> None:
+        until(lambda: desk.state().ready, "all processes")
+        raise ScreenError("the screen failed (ValueError: no column)")
+
+    with conducted(bus, tmp_path) as (desk, run_it):
+
+        def say(line: str) -> None:
+            if not said:
+                os.kill(next(each.pid for each in desk.state().processes if each.name == "infer") or 0, signal.SIGKILL)
+            said.append(line)
+
+        assert run_it(fail, say) == []
+    assert said[0].startswith("the screen failed (ValueError: no column); the run goes on without it")
+    assert "infer failed: was killed by SIGKILL" in " ".join(said[1:])
+    assert not any("life 1," in line or "are ready" in line for line in said), "that was on the screen"
+
+
+def test_without_a_screen_events_and_alarms_are_lines(bus: BusConfig, tmp_path: Path) -> None:
+    said: list[str] = []
+    with conducted(bus, tmp_path) as (desk, run_it):
+
+        def say(line: str) -> None:
+            said.append(line)
+            if line == "all processes are ready":
+                os.kill(next(each.pid for each in desk.state().processes if each.name == "infer") or 0, signal.SIGKILL)
+
+        assert run_it(None, say) == []
+    events = [line.split(" ", 1)[1] for line in said if line != "all processes are ready"]
+    assert events[0].startswith("infer started: life 1") and any(line.startswith("infer ready") for line in events)
+    assert sum(line.startswith("infer started: life 1") for line in events) == 1, "each event once"
+    assert any(line.startswith("infer failed: was killed by SIGKILL") for line in events)
 
 
 def test_board_tells_ready_from_starting(bus: BusConfig) -> None:
