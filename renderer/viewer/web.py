@@ -22,7 +22,7 @@ from renderer.viewer.state import ViewState
 from renderer.viewer.timeline import Timeline
 from renderer.viewer.web_panel import LookPanel, TimePanel
 from renderer.viewer.web_scene import WebScene, backdrop
-from renderer.viewer.web_stage import Seat, Stage
+from renderer.viewer.web_stage import MOST_PAGES, Seat, Stage
 from streamer.errors import ConfigError, GraphicsError, MissingExtra, TransportError, WireError
 from streamer.pixels import decode_pixels
 from streamer.types import U8, Camera, Frame
@@ -81,6 +81,8 @@ class WebView:
             raise TransportError(f"port {view.web_port} is in use; choose another: --set view.web_port=PORT")
         self._count = view.cameras
         self._scene = WebScene(self._server)
+        self._own: dict[int, WebScene] = {}
+        """Of pages that have no room on the stage."""
         self._pictures: dict[str, U8] = {}
         self._sent: dict[str, Frame] = {}
         self._drawn: object = None
@@ -114,11 +116,11 @@ class WebView:
                 gui.add_markdown(f"plain head, pictures without the mesh: {self._trouble}")
             empty = np.full((60, 320, 3), 24, np.uint8)
             self._mosaic = gui.add_image(empty, format="jpeg", jpeg_quality=85)
-        self._shot = gui.add_button("Save this picture")
+        self._shot = gui.add_button("Save this picture", visible=self._stage is not None)
 
         @self._shot.on_click  # type: ignore[untyped-decorator]
         def _(event: Any) -> None:
-            if event.client_id is not None:
+            if event.client_id is not None and self._staged:
                 self._wanted.add(event.client_id)
 
         self._wanted: set[int] = set()
@@ -163,9 +165,15 @@ class WebView:
     def _change_over(self, staged: bool) -> None:
         """Let the browsers draw, or draw here again."""
         self._staged = staged
+        self._shot.visible = staged  # what a browser draws, nobody has here
         if self._stage is not None:
             self._stage.keep(set())  # so that all of it is drawn anew
         if not staged:
+            self._wanted.clear()
+            self._sent.clear()  # pictures were not hung while nothing was drawn there
+            for scene in self._own.values():
+                scene.remove()
+            self._own.clear()
             for client in self._server.get_clients().values():
                 client.scene.set_background_image(backdrop(), format="jpeg", jpeg_quality=95)
 
@@ -175,8 +183,14 @@ class WebView:
             return
         clients = self._server.get_clients()
         self._stage.keep(set(clients))
+        self._own = {page: scene for page, scene in self._own.items() if page in clients}
         self._last = {page: rgb for page, rgb in self._last.items() if page in clients}
         for page, client in clients.items():
+            if not self._stage.has_room(page):
+                self._let_browser_draw(page, client, look, state)
+                continue
+            if page in self._own:
+                self._own.pop(page).remove()
             eye = client.camera
             seat = Seat(np.array(eye.position), np.array(eye.look_at), eye.fov, eye.image_width, eye.image_height)
             rgb = self._stage.draw(page, seat, look, state, now_ns, now_s)
@@ -188,10 +202,30 @@ class WebView:
                 data = cv2.imencode(".png", np.ascontiguousarray(self._last[page][..., ::-1]))[1].tobytes()
                 client.send_file_download("mien.png", data)
 
+    def _let_browser_draw(self, page: int, client: Any, look: Look, state: ViewState) -> None:
+        """Give a page for which there is no room here what its browser can draw."""
+        scene = self._own.get(page)
+        if scene is None:
+            scene = self._own[page] = WebScene(self._server, client)
+            scene.place_cameras(() if state.calibration is None else state.calibration.cameras)
+            for camera_id, picture in self._pictures.items():
+                scene.set_picture(camera_id, picture)
+        scene.show(drawn=True, wire=look.edges, cameras=look.frusta != "none")
+        scene.send_mesh(state)
+        if page in self._wanted:
+            self._wanted.discard(page)
+            client.add_notification(
+                "No picture was saved",
+                f"Pictures are drawn for {MOST_PAGES} pages at a time, and this one is drawn by its browser. Close "
+                "another page, or save the screen with the browser.",
+            )
+
     def _send_pictures(self, state: ViewState) -> None:
         if state.calibration is None:
             return
-        self._scene.place_cameras(state.calibration.cameras)
+        scenes = (self._scene, *self._own.values())
+        for scene in scenes:
+            scene.place_cameras(state.calibration.cameras)
         for camera_id in shown_cameras(state.calibration.ids, self._count, 0):
             frame = state.picture(camera_id)
             if frame is None or frame is self._sent.get(camera_id):
@@ -203,7 +237,8 @@ class WebView:
                 state.refuse("picture")
                 continue
             self._pictures[camera_id] = picture
-            self._scene.set_picture(camera_id, picture)
+            for scene in scenes:
+                scene.set_picture(camera_id, picture)
             self._drawn = None
 
     def _send_mosaic(self, state: ViewState) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 from renderer.viewer.lens import same_rig
 from renderer.viewer.state import ViewState
 from streamer.geometry import inverse_rigid, quaternion
-from streamer.types import U8, Camera, MeshFrame, Topology
+from streamer.types import F64, U8, Camera, MeshFrame, Topology
 
 _SKIN = (214, 156, 128)
 _FRUSTUM_M = 0.06
@@ -15,15 +15,17 @@ _LINE_M = 0.0012
 
 
 class WebScene:
-    """Objects on the pages of a viser server.
+    """Objects on the pages of a viser server, or on one of them.
 
     Args:
-        server: whose.
+        server: whose pages.
+        page: the one client that has these; they stand in the light of all pages, and before their own. None: all.
     """
 
-    def __init__(self, server: Any) -> None:
+    def __init__(self, server: Any, page: Any = None) -> None:
         """Light an empty studio."""
         self._server = server
+        self._scene, self._shared = (server if page is None else page).scene, page is None
         self._mesh_handle: Any = None
         self._floor: Any = None
         self._mesh: MeshFrame | None = None
@@ -31,7 +33,10 @@ class WebScene:
         self._cameras: tuple[Camera, ...] = ()
         self._frusta: dict[str, Any] = {}
         self._drawn, self._wire, self._outlined = True, False, True
-        scene = server.scene
+        if self._shared:
+            self._light(self._scene)
+
+    def _light(self, scene: Any) -> None:
         scene.set_up_direction("+y")
         scene.set_background_image(backdrop(), format="jpeg", jpeg_quality=95)
         scene.configure_default_lights(enabled=False)
@@ -48,8 +53,11 @@ class WebScene:
         """Say what of it is seen: anything at all, the head as wire, the cameras."""
         if (drawn, wire, cameras) == (self._drawn, self._wire, self._outlined):
             return
+        anew = drawn and not self._drawn
         self._drawn, self._wire, self._outlined = drawn, wire, cameras
         if self._mesh_handle is not None:
+            if anew and self._mesh is not None:  # a take that stands still sends no other
+                self._mesh_handle.vertices = self._mesh.vertices
             self._mesh_handle.wireframe, self._mesh_handle.visible = wire, drawn
             self._floor.visible = drawn
         for handle in self._frusta.values():
@@ -63,7 +71,7 @@ class WebScene:
         self._mesh = mesh
         if self._topology is None or self._topology.id != topology.id:
             self._topology = topology
-            self._mesh_handle = self._server.scene.add_mesh_simple(
+            self._mesh_handle = self._scene.add_mesh_simple(
                 "/head", mesh.vertices, topology.triangles.astype(np.uint32), color=_SKIN, side="double",
                 wireframe=self._wire, visible=self._drawn,
             )  # fmt: skip
@@ -75,6 +83,16 @@ class WebScene:
     def _frame_head(self, mesh: MeshFrame, state: ViewState) -> None:
         low, high = mesh.vertices.min(0).astype(np.float64), mesh.vertices.max(0).astype(np.float64)
         middle = (low + high) / 2
+        if self._shared:
+            self._look_at(middle, float(high[1] - low[1]), state)
+        self._floor = self._scene.add_grid(
+            "/floor", width=4.0, height=4.0, plane="xz", position=(middle[0], low[1] - 0.025, middle[2]),
+            cell_size=0.1, section_size=0.5, cell_color=(78, 84, 94), section_color=(104, 112, 124),
+            fade_distance=2.2, shadow_opacity=0.3, visible=self._drawn,
+        )  # fmt: skip
+
+    def _look_at(self, middle: F64, height_m: float, state: ViewState) -> None:
+        """Turn the pages, and those to come, to the head."""
         cameras = () if state.calibration is None else state.calibration.cameras
         away = [float(np.linalg.norm(camera.centre_world - middle)) for camera in cameras]
         # Inside the ring of cameras: none stands in the way, and they come into sight by zooming out.
@@ -84,14 +102,9 @@ class WebScene:
         camera = self._server.initial_camera
         camera.look_at = tuple(middle.tolist())
         camera.position = tuple((middle + way).tolist())
-        camera.fov = 2.4 * float(np.arctan((high[1] - low[1]) / distance / 2)) + 0.1
+        camera.fov = 2.4 * float(np.arctan(height_m / distance / 2)) + 0.1
         for client in self._server.get_clients().values():
             client.camera.look_at, client.camera.position = camera.look_at, camera.position
-        self._floor = self._server.scene.add_grid(
-            "/floor", width=4.0, height=4.0, plane="xz", position=(middle[0], low[1] - 0.025, middle[2]),
-            cell_size=0.1, section_size=0.5, cell_color=(78, 84, 94), section_color=(104, 112, 124),
-            fade_distance=2.2, shadow_opacity=0.3, visible=self._drawn,
-        )  # fmt: skip
 
     def place_cameras(self, cameras: tuple[Camera, ...]) -> None:
         """Put the cameras of a rig there; nothing happens where they are there already."""
@@ -101,7 +114,7 @@ class WebScene:
         for handle in self._frusta.values():
             handle.remove()
         self._frusta = {
-            camera.id: self._server.scene.add_camera_frustum(
+            camera.id: self._scene.add_camera_frustum(
                 f"/cameras/{camera.id}",
                 fov=2 * float(np.arctan(camera.height / 2 / camera.K[1, 1])),
                 aspect=camera.width / camera.height,
@@ -121,6 +134,14 @@ class WebScene:
         """Hang a picture (H, W, 3) before its camera."""
         if self._drawn and camera_id in self._frusta:
             self._frusta[camera_id].image = picture
+
+    def remove(self) -> None:
+        """Take away all that was put there."""
+        for handle in (self._mesh_handle, self._floor, *self._frusta.values()):
+            if handle is not None:
+                handle.remove()
+        self._mesh_handle = self._floor = self._mesh = self._topology = None
+        self._frusta, self._cameras = {}, ()
 
 
 def backdrop() -> U8:

@@ -75,6 +75,10 @@ class Stage:
         self._layer, self._scans = layer, scans
         self._pages: dict[int, Presenter] = {}
 
+    def has_room(self, page: int) -> bool:
+        """Whether this page is drawn here, or would be: pages are drawn here until there are enough."""
+        return page in self._pages or len(self._pages) < MOST_PAGES
+
     def draw(self, page: int, seat: Seat, look: Look, state: ViewState, now_ns: int, now_s: float) -> U8 | None:
         """Draw what changed since this page's last picture.
 
@@ -87,9 +91,9 @@ class Stage:
             now_s: a monotonic clock.
 
         Returns:
-            (H, W, 3) RGB; None where nothing changed, or where there are pages enough already.
+            (H, W, 3) RGB; None where nothing changed, or where there is no room for this page.
         """
-        if page not in self._pages and len(self._pages) >= MOST_PAGES:
+        if not self.has_room(page):
             return None
         return self._thread.call(lambda: self._draw(page, seat, look, state, now_ns, now_s))
 
