@@ -1,5 +1,7 @@
 """The driver of a cluster: what it places, leaves and takes back. The real cluster: test_fit_cluster.py."""
 
+import signal
+import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -8,10 +10,12 @@ from typing import Any
 
 import pytest
 
+from mien import main
 from renderer.fitter.cluster import Driver
 from renderer.fitter.jobs import MOST
 from renderer.fitter.run import Pulse
 from renderer.fitter.store import Store
+from streamer.processes import Stop
 from tests.renderer.fake_ray import RayError, install
 from tests.renderer.test_fit_queue import job
 
@@ -68,3 +72,24 @@ def test_losses_count_only_without_a_checkpoint_between(
             store._db.execute("UPDATE jobs SET not_before_s = 0")
         failed = store.get(number).state == "failed"
         assert failed == (not kept), store.events(number)
+
+
+def test_a_signal_is_the_drivers_and_not_rays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Joining a cluster puts a handler of Ray's in place, which would end the process and lose what runs learned."""
+    ray, found = install(monkeypatch, CPUS), []
+
+    def work(self: Driver, *, once: bool) -> int:
+        found.append(signal.getsignal(signal.SIGTERM))
+        return 0
+
+    monkeypatch.setattr(ray, "init", lambda **_: signal.signal(signal.SIGTERM, lambda *_: sys.exit()))
+    monkeypatch.setattr(Driver, "work", work)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        assert (
+            main(["fit", "work", "--once", "--set", "fitter.cluster=ray", "--set", f"fitter.queue={tmp_path / 'q'}"])
+            == 0
+        )
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert isinstance(getattr(found[0], "__self__", None), Stop)

@@ -1,10 +1,12 @@
 """A fitted take seen again: by cameras of a file, as a film, in a report, over the bus."""
 
+import dataclasses
 import os
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -12,13 +14,15 @@ import pytest
 import torch
 
 from renderer.fitter.by_hand import moved
-from renderer.fitter.film import render_cameras, render_path
+from renderer.fitter.film import path_cameras, render_cameras, render_path
 from renderer.fitter.finished import Finished, open_finished
+from renderer.fitter.fit import Fit
 from renderer.fitter.play import play
 from renderer.fitter.render import render_view
 from renderer.fitter.report import write_report
 from streamer.config import BusConfig
 from streamer.errors import FitError
+from streamer.geometry import look_at, transform
 from streamer.live import free_ports
 from streamer.transport import Subscriber, endpoint_for
 from streamer.types import Calibration, Frame, MeshFrame
@@ -52,6 +56,21 @@ def test_films_are_pictures_and_a_video(finished: Finished, tmp_path: Path, kind
     assert len(list(tmp_path.glob("path_*.png"))) == 4
     with av.open(str(tmp_path / "path.mp4")) as container:
         assert sum(1 for _ in container.decode(video=0)) == 4
+
+
+@pytest.mark.parametrize("distance_m", [0.1, 1.0])
+def test_a_camera_that_goes_round_looks_at_the_middle_from_where_the_rig_stood(
+    finished: Finished, distance_m: float
+) -> None:
+    fit = finished.fit
+    middle = np.asarray(fit.box.centre)
+    near = dataclasses.replace(
+        fit.footage.recorded[0], camera_from_world=look_at(middle + np.array([0.0, 0.0, distance_m]), middle)
+    )
+    one = cast(Fit, SimpleNamespace(box=fit.box, footage=dataclasses.replace(fit.footage, recorded=(near,))))
+    for moving in path_cameras(one, "circle", 8, None):
+        assert np.linalg.norm(moving.centre_world - middle) == pytest.approx(distance_m)
+        assert abs(transform(moving.camera_from_world, middle[None])[0, :2]).max() < 1e-9
 
 
 def test_a_report_holds_pictures_and_curves(finished: Finished, tmp_path: Path) -> None:

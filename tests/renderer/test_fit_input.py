@@ -1,7 +1,9 @@
 """What a fit reads from takes, and takes that cannot be fitted: one line each that a person can act on."""
 
 import dataclasses
+import errno
 import json
+import os
 import re
 import threading
 from collections.abc import Callable
@@ -13,6 +15,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from renderer.fitter import footage as reader
 from renderer.fitter.enqueue import job_for
 from renderer.fitter.finished import open_finished
 from renderer.fitter.fit import Fit
@@ -21,7 +24,7 @@ from renderer.fitter.jobs import Job
 from renderer.fitter.layers import slant_of
 from renderer.fitter.presets import preset_of
 from renderer.fitter.store import Store
-from renderer.fitter.worker import Worker
+from renderer.fitter.worker import Worker, cause_of
 from streamer.errors import FitError, MienError
 from streamer.pixels import encode_plane
 from streamer.takes.layout import CALIBRATION
@@ -168,3 +171,24 @@ def test_frames_that_some_cameras_lack_are_left_out(tmp_path: Path) -> None:
     drawn = fit._sampler.draw(200, 1, np.random.default_rng(1))
     missing = (torch.tensor(drawn.steps).repeat_interleave(torch.tensor(drawn.counts)), drawn.camera)
     assert (footage.begins[missing[0].numpy(), missing[1].numpy()] >= 0).all()
+
+
+def test_more_pictures_than_memory_have_a_file_that_needs_its_room_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page that a full disk has no room for would end the process; so the file is filled before it is mapped."""
+    monkeypatch.setattr(reader, "IN_MEMORY_BYTES", 1000)
+    room = reader._room(5000, np.uint8, tmp_path)
+    room[:] = 7
+    assert isinstance(room, np.memmap) and room.sum() == 35000
+    assert not list(tmp_path.iterdir()), "nobody else can open it, and nothing stays"
+    asked: list[int] = []
+
+    def full(descriptor: int, offset: int, size: int) -> None:
+        asked.append(size)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(OSError, match="No space") as error:
+        reader._room(5000, np.uint16, tmp_path)
+    assert asked == [10000] and cause_of(error.value) == "disk"

@@ -1,5 +1,6 @@
 """LPIPS and JOD of a fit: handed what their packages expect, left out with a reason where they cannot be had."""
 
+import dataclasses
 import importlib.util
 import sys
 import types
@@ -101,6 +102,24 @@ def test_a_package_that_does_not_load_costs_no_fit(
     monkeypatch.delitem(sys.modules, "pycvvdp")
     (tmp_path / "broken_vdp.py").rename(tmp_path / "pycvvdp.py")
     assert "torchvision::nms" in load_perceptual(CPU).without["jod"]
+
+
+def test_a_metric_that_fails_at_work_costs_no_fit(packages: list[Recorder]) -> None:
+    metrics = load_perceptual(CPU)
+
+    def starved(*_: Any, **__: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB\nmore of this")
+
+    packages[0].predict = starved  # type: ignore[method-assign]
+    scores = evaluate(fit(), 1, metrics)
+    assert scores is not None and scores.jod is None and scores.lpips is not None
+    assert scores.without == {"jod": "CUDA out of memory. Tried to allocate 9 GiB"}
+
+
+def test_instants_that_are_all_one_make_no_film(packages: list[Recorder]) -> None:
+    still = dataclasses.replace(footage(STEPS, held_out=2), times_ns=(7,) * STEPS)
+    scores = evaluate(Fit(still, preset_of("ci", {"steps": 1}), CPU), 1, load_perceptual(CPU))
+    assert scores is not None and scores.jod is None and scores.lpips is not None
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,45 @@ def test_a_resumed_fit_goes_on_bit_for_bit(tmp_path: Path, prior: bool) -> None:
         assert torch.equal(a, b)
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA GPU")
+def test_a_fit_on_a_gpu_goes_on_after_a_checkpoint(tmp_path: Path) -> None:
+    made = [Fit(footage(), preset_of("ci", {**QUICK, "encoder": "torch"}), torch.device("cuda")) for _ in range(2)]
+    made[0].advance()
+    checkpoint.load(made[1], checkpoint.save(made[0], tmp_path))
+    assert made[1].advance()["loss"] == pytest.approx(made[0].advance()["loss"], rel=1e-3)
+
+
+def test_what_adam_remembers_lies_where_its_parameters_are(tmp_path: Path) -> None:
+    """A fused Adam on a GPU counts its steps there too. Without a GPU: a device that holds no data stands for it."""
+    fit = fit_of()
+    fit.advance()
+    path = checkpoint.save(fit, tmp_path)
+    fit.field.to("meta")
+    checkpoint.load(fit, path)
+    devices = {value.device.type for state in fit.optimiser.state.values() for value in state.values()}
+    assert devices == {"meta"}
+
+
+def test_a_checkpoint_is_of_its_footage_alone(tmp_path: Path) -> None:
+    """The queue's file was deleted and its numbers begin anew: an old run of a like take is in the folder."""
+    fit = fit_of()
+    fit.advance()
+    path = checkpoint.save(fit, tmp_path)
+    mine, recipe = fit.footage, fit.preset
+    later = dataclasses.replace(mine, times_ns=tuple(time + 1 for time in mine.times_ns))
+    painted = dataclasses.replace(mine, bytes=255 - mine.bytes)
+    bent = dataclasses.replace(
+        mine, meshes={**mine.meshes, 1: dataclasses.replace(mine.meshes[1], vertices=mine.meshes[1].vertices + 0.01)}
+    )
+    matted = np.zeros(mine.begins.shape, bool)
+    judged = dataclasses.replace(mine, mattes=np.zeros(len(mine.bytes) // 3, np.uint8), matted=matted)
+    for other in (later, painted, bent, judged):
+        with pytest.raises(FitError, match="other pictures, mattes or meshes"):
+            checkpoint.load(Fit(other, recipe, CPU), path)
+    checkpoint.load(Fit(dataclasses.replace(mine, bytes=mine.bytes.copy()), recipe, CPU), path)
+
+
 def test_checkpoints_are_whole_few_and_particular(tmp_path: Path) -> None:
     fit = fit_of()
     for _ in range(3):
@@ -109,6 +148,18 @@ def test_the_prior_moves_the_ball_into_one_place() -> None:
     assert moved > 0.05, "without the prior the points would be this far apart"
 
 
+def test_distances_that_cannot_be_kept_are_not_known() -> None:
+    """Tenths of a millimetre in 16 bits end at 6.5 m; what is farther must not come back nearer."""
+    near = footage()
+    back = np.eye(4)
+    back[2, 3] = 7.0
+    far = [dataclasses.replace(one, camera_from_world=back @ one.camera_from_world) for one in near.cameras]
+    for pictures, kept in ((near, True), (dataclasses.replace(near, cameras=tuple(far)), False)):
+        fit = Fit(pictures, preset_of("ci", QUICK), CPU)
+        assert fit.prior is not None
+        assert any(one.any() for one in fit.prior.distance) == kept
+
+
 def test_what_cannot_be_fitted_is_told() -> None:
     one = footage()
     with pytest.raises(TakeError, match="no meshes"):
@@ -123,11 +174,17 @@ def test_what_cannot_be_fitted_is_told() -> None:
 def test_presets_are_found_changed_and_refused() -> None:
     assert preset_of("ci", {"shape.grid.levels": 3, "time_steps": 1}).shape.grid.levels == 3
     assert preset_of("ci", {"step_mm": 7}).step_mm == 7.0
+    assert preset_of("ci", {"losses.mask": 0, "seed": 0, "shape.deform_layers": 0}).losses.mask == 0.0
     for name, values, text in (
         ("cy", {}, "no preset 'cy'"),
         ("ci", {"shape.tabels": 3}, "no value 'shape.tabels'"),
         ("ci", {"steps": "many"}, "expected something like"),
         ("ci", {"shape": 1}, "does not name one value"),
+        ("ci", {"steps": 0}, "'steps' is 0; expected 1 or more"),
+        ("ci", {"step_mm": 0}, "expected a number from 0"),
+        ("ci", {"schedule.rate_fields": float("nan")}, "expected a number from 0"),
+        ("ci", {"encoder": "foo"}, "choose one of auto, torch, numba"),
+        ("ci", {"schedule.strides": [1.0]}, "expected something like"),
     ):
         with pytest.raises(ConfigError, match=text):
             preset_of(name, values)
