@@ -15,11 +15,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
+from streamer.children import Child
 from streamer.errors import ProcessError
 from streamer.leash import Leash
 from streamer.process_logs import last_words, note, prepare
@@ -39,23 +40,6 @@ class StopFlag(Protocol):
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait at most `timeout` seconds; return whether to stop."""
-
-
-@dataclass(slots=True)
-class _Child:
-    spec: ProcessSpec
-    log: Path
-    process: subprocess.Popen[bytes] | None = None
-    started_s: float = 0.0
-    ready_s: float = 0.0
-    life: int = 0
-    ready: bool = False
-    done: bool = False
-    asked: bool = False
-    why: str = ""
-    kill_at_s: float | None = None
-    retry_at_s: float = 0.0
-    failures_s: list[float] = field(default_factory=list)
 
 
 class Supervisor:
@@ -82,7 +66,7 @@ class Supervisor:
     ) -> None:
         """Prepare; nothing runs yet."""
         logs.mkdir(parents=True, exist_ok=True)
-        self._children = {spec.name: _Child(spec, logs / f"{spec.name}.log") for spec in specs}
+        self._children = {spec.name: Child(spec, logs / f"{spec.name}.log") for spec in specs}
         self._working_s, self._heard_s = working_s, heard_s or working_s
         self._journal = logs / "events.jsonl"
         self._looked_s = self._awake_s = time.monotonic()
@@ -141,7 +125,7 @@ class Supervisor:
         now_s = time.monotonic()
         return tuple(self._state(child, now_s) for child in self._children.values())
 
-    def _state(self, child: _Child, now_s: float) -> ProcessState:
+    def _state(self, child: Child, now_s: float) -> ProcessState:
         pid = self.pid(child.spec.name)
         if child.process is None and not child.done:
             state = "pause" if child.life else "waiting"
@@ -157,14 +141,21 @@ class Supervisor:
         """Ask, from any thread, that a process is started again: the next poll sees to it."""
         self._wishes.append(name)
 
-    def _begin_again(self, child: _Child, now_s: float) -> None:
+    def _begin_again(self, child: Child, now_s: float) -> None:
+        if child.asked and child.process is not None:
+            return  # it is ending already
         self._tell(child, "asked", "somebody asked for a restart")
-        child.done, child.retry_at_s = False, now_s
-        if child.process is not None and child.process.poll() is None:
-            child.asked, child.kill_at_s = True, now_s + child.spec.stop_timeout_s
-            child.process.send_signal(signal.SIGTERM)
+        child.why, child.retry_at_s = "", now_s
+        if child.process is None or child.done:
+            child.process, child.ready, child.done = None, False, False
         else:
-            child.process, child.ready = None, False
+            self._ask_to_end(child, child.process, now_s)
+
+    def _ask_to_end(self, child: Child, process: "subprocess.Popen[bytes]", now_s: float) -> None:
+        """Send SIGTERM, once: a second one would kill a recorder in the middle of closing its take."""
+        if not child.asked:
+            child.asked, child.kill_at_s = True, now_s + child.spec.stop_timeout_s
+            process.send_signal(signal.SIGTERM)
 
     def poll(self) -> None:
         """Look at every process once: start what may start, notice what is ready or has ended. Does not block.
@@ -196,7 +187,7 @@ class Supervisor:
             else:
                 self._await_sign(child, now_s)
 
-    def _await_ready(self, child: _Child, now_s: float) -> None:
+    def _await_ready(self, child: Child, now_s: float) -> None:
         child.ready = not child.spec.beats or self._working_s(child.spec.name) > child.started_s
         if child.ready:
             child.ready_s = now_s
@@ -208,13 +199,13 @@ class Supervisor:
                 raise ProcessError(f"{child.spec.name} {why}; {words}")
             self._kill(child, now_s, why)
 
-    def _await_sign(self, child: _Child, now_s: float) -> None:
+    def _await_sign(self, child: Child, now_s: float) -> None:
         limit_s = child.spec.silence_s
         heard_s = max(child.ready_s, self._awake_s, self._heard_s(child.spec.name))
         if limit_s and child.kill_at_s is None and now_s - heard_s > limit_s:
             self._kill(child, now_s, f"gave no sign of life for {limit_s:g} s")
 
-    def _kill(self, child: _Child, now_s: float, why: str) -> None:
+    def _kill(self, child: Child, now_s: float, why: str) -> None:
         """End a process that cannot be talked to; `poll` then sees it ended."""
         self._tell(child, "frozen", why)
         child.why, child.kill_at_s = why, now_s
@@ -234,7 +225,7 @@ class Supervisor:
             stop.wait(period_s)
 
     def stop(self, name: str) -> int | None:
-        """Stop one process for good: SIGTERM, then SIGKILL after its grace.
+        """Stop one process for good: SIGTERM if it was not told to end before, SIGKILL when its grace is over.
 
         Returns:
             Its exit code; None if it never ran.
@@ -246,9 +237,10 @@ class Supervisor:
         if child.process is None:
             return None
         if child.process.poll() is None:
-            child.process.send_signal(signal.SIGTERM)
+            now_s = time.monotonic()
+            self._ask_to_end(child, child.process, now_s)
             try:
-                child.process.wait(child.spec.stop_timeout_s)
+                child.process.wait(max(0.0, (child.kill_at_s or now_s) - now_s))
             except subprocess.TimeoutExpired:
                 child.process.kill()
                 child.process.wait()
@@ -269,7 +261,7 @@ class Supervisor:
         with suppress(OSError), self._journal.open("a", encoding="utf-8") as file:  # a full disk must not end the run
             file.write(json.dumps(asdict(event)) + "\n")
 
-    def _tell(self, child: _Child, what: str, why: str = "") -> None:
+    def _tell(self, child: Child, what: str, why: str = "") -> None:
         event = Event(time.time_ns(), child.spec.name, what, why)
         with suppress(OSError):
             note(child.log, f"{child.spec.name} {what}{f' ({why})' if why else ''}", event.time_ns / 1e9)
@@ -278,7 +270,7 @@ class Supervisor:
     def _settled(self, name: str) -> bool:
         return self._children[name].ready or self._children[name].done
 
-    def _start(self, child: _Child, now_s: float) -> None:
+    def _start(self, child: Child, now_s: float) -> None:
         child.life += 1
         again = "" if child.life == 1 else f"_{child.life}"
         arguments = child.spec.arguments if child.life == 1 or child.spec.later is None else child.spec.later
@@ -300,19 +292,17 @@ class Supervisor:
         child.ready = child.asked = False
         self._tell(child, "started", f"life {child.life}, process {child.process.pid}")
 
-    def _ended(self, child: _Child, code: int, now_s: float) -> None:
-        if child.asked:
+    def _ended(self, child: Child, code: int, now_s: float) -> None:
+        if child.obeyed(code):
             child.process, child.ready = None, False
             return
         if code == 0 and not child.spec.endless:
             child.done = True
             self._tell(child, "ended", "its work is done")
             return
-        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        how = how if code else "ended though nobody here asked it to"
-        how = child.why if child.kill_at_s is not None else how
+        how = child.how(code, now_s)
         words = f"{child.spec.name} {how}: {last_words(child.log)} (log: {child.log})"
-        if not child.ready_s:
+        if child.never_began(code, now_s):
             raise ProcessError(words)
         child.failures_s.append(now_s)
         delay_s = self._policy.delay_s(child.failures_s, now_s)

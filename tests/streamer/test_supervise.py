@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 # A stand-in for `python -m mien`: obeys the leash, writes its pid, then does as its first argument says.
 CHILD = """
-import os, pathlib, signal, sys, threading
+import os, pathlib, signal, sys, threading, time
 from streamer.leash import follow
 follow(os.environ, grace_s=0.2)
 stop = threading.Event()
@@ -35,6 +35,13 @@ with where.open("a") as file:
     file.write(f"{os.getpid()}\\n")
 while what != "once" and not stop.wait(0.05):
     pass
+if what == "torn":
+    sys.exit(3)
+if what == "closing":  # as `streamer.processes.Stop` does: a second signal kills
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    where.with_suffix(".closing").touch()
+    while not where.with_suffix(".go").exists():
+        time.sleep(0.01)
 with where.with_suffix(".order").open("a") as file:
     file.write(f"{what}\\n")
 """
@@ -221,6 +228,82 @@ def test_restart_on_demand_is_no_failure(tmp_path: Path) -> None:
         supervisor.restart("view")
         until(polled(supervisor, lambda: len(pids(second)) == 1), "the second life")
         assert supervisor.restarts == {"view": 0} and not alive(pids(first)[0])
+
+
+def test_a_process_is_told_to_end_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second SIGTERM kills a recorder that is closing its take: neither a key pressed twice nor Ctrl-C sends it."""
+    told: list[int] = []
+    send, wait = subprocess.Popen.send_signal, subprocess.Popen.wait
+
+    def spy(process: "subprocess.Popen[bytes]", number: int) -> None:
+        told.append(number)
+        send(process, number)
+
+    monkeypatch.setattr(subprocess.Popen, "send_signal", spy)
+    specs = [spec("record", "closing", tmp_path / "pids{again}", later=("closing", str(tmp_path / "later")))]
+    with Supervisor(specs, logs=tmp_path, command=COMMAND, policy=QUICK) as supervisor:
+        until(polled(supervisor, lambda: len(pids(tmp_path / "pids")) == 1), "start")
+        supervisor.restart("record")
+        until(polled(supervisor, (tmp_path / "pids.closing").exists), "its closing")
+        supervisor.restart("record")
+        supervisor.poll()
+        assert told == [signal.SIGTERM]
+        (tmp_path / "pids.go").touch()
+        until(polled(supervisor, lambda: len(pids(tmp_path / "later")) == 1), "the second life")
+        assert supervisor.restarts == {"record": 0}
+        supervisor.restart("record")
+        until(polled(supervisor, (tmp_path / "later.closing").exists), "the closing of that")
+
+        def interrupted(_process: "subprocess.Popen[bytes]", _timeout: float | None = None) -> int:
+            monkeypatch.setattr(subprocess.Popen, "wait", wait)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(subprocess.Popen, "wait", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            supervisor.stop("record")
+        assert told == [signal.SIGTERM] * 2
+        (tmp_path / "later.go").touch()
+        assert supervisor.stop("record") == 0 and told == [signal.SIGTERM] * 2
+
+
+@pytest.mark.parametrize(("what", "how"), [("torn", "told to end and ended with exit code 3"), ("deaf", "in 0.2 s")])
+def test_a_restart_that_did_not_end_cleanly_is_a_failure(tmp_path: Path, what: str, how: str) -> None:
+    """What it was recording has to be repaired: that is done for processes that failed."""
+    specs = [spec("record", what, tmp_path / "pids", later=("wait", str(tmp_path / "later")), stop_timeout_s=0.2)]
+    with Supervisor(specs, logs=tmp_path, command=COMMAND, policy=QUICK) as supervisor:
+        until(polled(supervisor, lambda: len(pids(tmp_path / "pids")) == 1), "start")
+        supervisor.restart("record")
+        until(polled(supervisor, lambda: len(pids(tmp_path / "later")) == 1), "the second life")
+        assert supervisor.restarts == {"record": 1}
+        assert how in supervisor.states()[0].why
+
+
+def test_a_restart_on_demand_is_not_blamed_on_an_old_failure(tmp_path: Path) -> None:
+    specs = [spec("view", "wait", tmp_path / "pids{again}")]
+    with Supervisor(specs, logs=tmp_path, command=COMMAND, policy=QUICK) as supervisor:
+        until(polled(supervisor, lambda: len(pids(tmp_path / "pids")) == 1), "start")
+        os.kill(pids(tmp_path / "pids")[0], signal.SIGKILL)
+        until(polled(supervisor, lambda: len(pids(tmp_path / "pids_2")) == 1), "the second life")
+        assert "SIGKILL" in supervisor.states()[0].why
+        supervisor.restart("view")
+        until(polled(supervisor, lambda: len(pids(tmp_path / "pids_3")) == 1), "the third life")
+        assert supervisor.states()[0].why == ""
+
+
+def test_without_heartbeats_an_early_failure_is_one_before_it_was_ready(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A viewer whose port is taken counts as ready as soon as it runs, and must not be started for ever."""
+    specs = [spec("view", "refuse", tmp_path / "pids", later=("wait", str(tmp_path / "later")))]
+    with (
+        Supervisor(specs, logs=tmp_path / "a", command=COMMAND, policy=QUICK) as supervisor,
+        pytest.raises(ProcessError, match=r"view ended with exit code 1: mien node: port 5700"),
+    ):
+        until(polled(supervisor, lambda: False), "the failure")
+    monkeypatch.setattr("streamer.children.PROVEN_S", 0.0)
+    with Supervisor(specs, logs=tmp_path / "b", command=COMMAND, policy=QUICK) as supervisor:
+        until(polled(supervisor, lambda: len(pids(tmp_path / "later")) == 1), "the second life")
+        assert supervisor.restarts == {"view": 1}
 
 
 def test_work_that_is_never_done_is_started_again(tmp_path: Path) -> None:
