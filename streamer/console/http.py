@@ -1,7 +1,10 @@
 """The state for other programs: `/state` (JSON) and `/metrics` (Prometheus), to be read only."""
 
+import errno
 import hmac
+import io
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -9,7 +12,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Self
 
-from streamer.config import LiveConfig, ServeConfig
+from streamer.config import LiveConfig
 from streamer.console.metrics import CONTENT_TYPE, exposition
 from streamer.console.state import ConsoleState, as_json
 from streamer.errors import TransportError
@@ -19,6 +22,7 @@ from streamer.transport import is_loopback
 
 MOST_AT_ONCE = 16
 PATIENCE_S = 5.0
+"""For all of a request, however it trickles in; and for each of the two parts of an answer, head and body."""
 PER_S, AT_ONCE = 50.0, 100
 """Answers over all readers; a program that polls each second or a Prometheus takes far fewer."""
 LOCAL_NAMES = {"localhost", "127.0.0.1", "[::1]"}
@@ -32,7 +36,8 @@ class StateServer:
         latest: gives the state; called in threads of the server.
 
     Raises:
-        TransportError: the port is in use, or others could read and no secret is asked for.
+        TransportError: the port is in use, the address is not this machine's, or others could read and no secret is
+            asked for.
     """
 
     def __init__(self, config: LiveConfig, latest: Callable[[], ConsoleState]) -> None:
@@ -43,11 +48,16 @@ class StateServer:
                 f"refusing to tell the state on {config.host!r}: anybody on the network could read it. Set "
                 "live.token_file, or live.host to 127.0.0.1 and use, on the other machine: ssh -L PORT:127.0.0.1:PORT"
             )
-        token = read_token(ServeConfig(token_file=config.token_file))
+        token = read_token(config.token_file, "live.token_file")
         handler = _handler(latest, token, local=is_loopback(host))
         try:
             self._server = _Server((host, config.http_port), handler)
         except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise TransportError(
+                    f"live.host = {config.host!r}, live.http_port = {config.http_port}: {error.strerror or error}; give "
+                    "an address of this machine and a port that its users may take, e.g. --set live.host=127.0.0.1"
+                ) from error
             raise TransportError(
                 f"live.http_port = {config.http_port} on {host}: {error.strerror or error}; a second mien live? Stop "
                 "the other program, or move this one: --set live.http_port=PORT (0: nothing is told)"
@@ -77,6 +87,7 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = MOST_AT_ONCE
 
     def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         self._places = threading.BoundedSemaphore(MOST_AT_ONCE)
         super().__init__(address, handler)
 
@@ -96,12 +107,33 @@ class _Server(ThreadingHTTPServer):
         """A client that went away in the middle is nobody's fault."""
 
 
+class _Hurried(io.RawIOBase):
+    """What a client sends within the patience for its request; who is slower must not hold a place."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection, self._until_s = connection, time.monotonic() + PATIENCE_S
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        left_s = self._until_s - time.monotonic()
+        if left_s <= 0:
+            raise TimeoutError("the request took too long")
+        self._connection.settimeout(left_s)
+        return self._connection.recv_into(buffer)
+
+
 def _handler(latest: Callable[[], ConsoleState], token: str, *, local: bool) -> type[BaseHTTPRequestHandler]:
     allowance, one_at_a_time = Allowance(PER_S, AT_ONCE), threading.Lock()
 
     class Handler(BaseHTTPRequestHandler):
-        timeout = PATIENCE_S
         server_version, sys_version = "mien", ""
+
+        def setup(self) -> None:
+            super().setup()
+            self.rfile.close()
+            self.rfile = io.BufferedReader(_Hurried(self.connection))
 
         def do_GET(self) -> None:
             name = self.headers.get("Host", "").rpartition(":")[0] or self.headers.get("Host", "")
@@ -125,6 +157,7 @@ def _handler(latest: Callable[[], ConsoleState], token: str, *, local: bool) -> 
             return hmac.compare_digest(said, f"Bearer {token}".encode())
 
         def _answer(self, status: HTTPStatus, kind: str, body: bytes) -> None:
+            self.connection.settimeout(PATIENCE_S)
             self.send_response(status)
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(body)))

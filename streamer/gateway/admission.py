@@ -36,26 +36,30 @@ def address(config: ServeConfig) -> str:
     return host or "0.0.0.0"
 
 
-def read_token(config: ServeConfig) -> str:
-    """Return the secret of `serve.token_file`, without white space around it; empty if none is asked for.
+def read_token(token_file: str, key: str) -> str:
+    """Return a secret without white space around it; empty if none is asked for.
+
+    Args:
+        token_file: where it lies; empty: none is asked for.
+        key: under which that is configured, as `serve.token_file`; for messages.
 
     Raises:
         TransportError: the file cannot be read, others can read it, or the secret is too short or not ASCII.
     """
-    if not config.token_file:
+    if not token_file:
         return ""
-    path = Path(config.token_file)
+    path = Path(token_file)
     try:
         if path.stat().st_mode & 0o077:
-            raise TransportError(f"{path} can be read by other users of this machine; run: chmod 600 {path}")
+            raise TransportError(f"{key} = '{path}' can be read by other users of this machine; run: chmod 600 {path}")
         token = path.read_text("ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise TransportError(
-            f"serve.token_file = '{path}': {error}; make one: (umask 077; openssl rand -hex 16 > {path})"
+            f"{key} = '{path}': {error}; make one: (umask 077; openssl rand -hex 16 > {path})"
         ) from error
     if not SHORTEST_TOKEN <= len(token) <= LONGEST_TOKEN:
         raise TransportError(
-            f"the secret in {path} has {len(token)} characters, {SHORTEST_TOKEN} to {LONGEST_TOKEN} are wanted; "
+            f"{key}: the secret in {path} has {len(token)} characters, {SHORTEST_TOKEN} to {LONGEST_TOKEN} are wanted; "
             f"make one: (umask 077; openssl rand -hex 16 > {path})"
         )
     return token

@@ -54,7 +54,7 @@ class GatewayServer:
         """Bind both ports; clients are served from `__enter__` on."""
         WebCarrier()  # a missing package is told now, not to the first client
         host = address(config)
-        self._token, self._tls = read_token(config), tls_context(config)
+        self._token, self._tls = read_token(config.token_file, "serve.token_file"), tls_context(config)
         self._audience = Audience(config.max_clients, token=bool(self._token))
         self._peers: dict[socket.socket, Peer] = {}
         self._listeners: dict[socket.socket, Callable[[], Carrier]] = {}
