@@ -1,10 +1,16 @@
-"""Pictures and films of the screen that a person asks for with a key."""
+"""Pictures and films of the screen that a person asks for with a key. What cannot be written ends no viewer."""
 
 import time
+from contextlib import suppress
 from pathlib import Path
+
+import av
 
 from renderer.viewer.files import VideoWriter, write_picture
 from streamer.types import U8
+
+_UNWRITABLE = (OSError, av.FFmpegError)
+"""A full disk, a folder that others own, an encoder that gives up."""
 
 
 class Captures:
@@ -22,7 +28,7 @@ class Captures:
         self._film: VideoWriter | None = None
         self._began_s = 0.0
         self.said = ""
-        """What was written last, for the screen."""
+        """What was written last, or why it could not be, for the screen."""
 
     @property
     def filming(self) -> bool:
@@ -40,29 +46,53 @@ class Captures:
 
     def shoot(self, rgb: U8) -> None:
         """Write a picture (H, W, 3)."""
-        path = self._path(".png")
-        write_picture(path, rgb)
-        self.said = f"screenshot: {path}"
+        try:
+            path = self._path(".png")
+            write_picture(path, rgb)
+        except _UNWRITABLE as error:
+            self._give_up(error)
+        else:
+            self.said = f"screenshot: {path}"
 
     def toggle(self, size: tuple[int, int], now_s: float) -> None:
         """Begin a film of this width and height, px, or finish the one that runs."""
-        if self._film is not None:
-            self.close()
-            return
-        self._film, self._began_s = VideoWriter(self._path(".mp4"), *size, self._fps), now_s
-        self.said = f"recording {self._film.path}"
+        try:
+            if self._film is not None:
+                self.close()
+                return
+            self._film, self._began_s = VideoWriter(self._path(".mp4"), *size, self._fps), now_s
+            self.said = f"recording {self._film.path}"
+        except _UNWRITABLE as error:
+            self._give_up(error)
 
     def add(self, rgb: U8, now_s: float) -> None:
         """Append a screen to the film that runs; one of another size ends it."""
         if self._film is None:
             return
-        if rgb.shape[1::-1] != self._film.size:
-            self.close()
-            return
-        self._film.write(rgb, now_s - self._began_s)
+        try:
+            if rgb.shape[1::-1] != self._film.size:
+                self.close()
+                return
+            self._film.write(rgb, now_s - self._began_s)
+        except _UNWRITABLE as error:
+            self._give_up(error)
+            with suppress(*_UNWRITABLE):
+                self._drop()
+
+    def _give_up(self, error: Exception) -> None:
+        self.said = f"nothing was written: {error}; free space there, or set view.captures to another folder"
+
+    def _drop(self) -> None:
+        if self._film is not None:
+            film, self._film = self._film, None
+            film.discard()
 
     def close(self) -> None:
-        """Finish the film that runs."""
+        """Finish the film that runs.
+
+        Raises:
+            OSError: it cannot be written; nothing of it is left.
+        """
         if self._film is not None:
             film, self._film = self._film, None
             film.close()

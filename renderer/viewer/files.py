@@ -104,8 +104,10 @@ class _Film:
         """Leave no file."""
         if self._open:
             self._open = False
-            self._container.close()
-            self._partial.unlink(missing_ok=True)
+            try:
+                self._container.close()
+            finally:
+                self._partial.unlink(missing_ok=True)
 
     def __enter__(self) -> Self:
         """Return the writer."""

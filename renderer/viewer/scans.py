@@ -164,10 +164,11 @@ def _read_ply(path: Path) -> tuple[F64, I32]:
 
 def _read_npy(path: Path) -> tuple[F64, I32]:
     try:
-        points = np.load(path, allow_pickle=False)
+        with path.open("rb") as file:
+            points = np.lib.format.read_array(file, allow_pickle=False)
         return np.asarray(points, np.float64).reshape(-1, 3), np.zeros((0, 3), np.int32)
     except (OSError, ValueError, TypeError) as error:
-        raise MeshError(f"{path}: no readable NPY of points: {error}") from error
+        raise MeshError(f"{path}: no readable NPY of points: {error}; export the scan again") from error
 
 
 READERS: dict[str, Callable[[Path], tuple[F64, I32]]] = {".obj": _read_obj, ".ply": _read_ply, ".npy": _read_npy}

@@ -55,8 +55,8 @@ class StateServer:
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
                 raise TransportError(
-                    f"live.host = {config.host!r}, live.http_port = {config.http_port}: {error.strerror or error}; give "
-                    "an address of this machine and a port that its users may take, e.g. --set live.host=127.0.0.1"
+                    f"live.host = {config.host!r}, live.http_port = {config.http_port}: {error.strerror or error}; "
+                    "give an address of this machine and a port that its users may take, e.g. --set live.host=127.0.0.1"
                 ) from error
             raise TransportError(
                 f"live.http_port = {config.http_port} on {host}: {error.strerror or error}; a second mien live? Stop "
