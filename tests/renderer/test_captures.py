@@ -58,9 +58,8 @@ def test_a_disk_that_is_full_in_the_middle_ends_the_film_alone(
 
 def test_a_film_that_cannot_even_be_closed_leaves_no_file(tmp_path: Path) -> None:
     film = VideoWriter(tmp_path / "a.mp4", WIDTH, HEIGHT, 30.0)
-    film.write(picture(), 0.0)
     film._container.close()
-    assert list(tmp_path.iterdir())
+    film._partial.touch()
 
     def refuse() -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
