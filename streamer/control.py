@@ -16,7 +16,7 @@ from streamer.config import BusConfig
 from streamer.errors import MienError, TransportError
 from streamer.keys import admit_known, load_client, load_server
 from streamer.rates import Allowance
-from streamer.transport import bind_error, is_loopback, parse_endpoint
+from streamer.transport import WILDCARDS, bind_error, is_loopback, parse_endpoint
 
 if TYPE_CHECKING:
     from zmq.auth.thread import ThreadAuthenticator
@@ -33,6 +33,12 @@ Handler = Callable[[str, Mapping[str, Any]], Mapping[str, Any]]
 def control_endpoint(bus: BusConfig) -> str:
     """Return the address at which the recorder takes commands."""
     return f"tcp://{bus.host}:{bus.control_port}"
+
+
+def refusal(error: Exception) -> str:
+    """Return what is answered to a command that met an error, in one line. A bad disk must not end the answering."""
+    line = f"{error}; see that the disk is well and may be read and written" if isinstance(error, OSError) else error
+    return " ".join(str(line).split())
 
 
 class ControlServer:
@@ -98,8 +104,8 @@ class ControlServer:
             if not isinstance(command, str):
                 raise TransportError('a request names its "command"')
             return {"ok": True, **self._handler(command, request)}
-        except (MienError, ValueError, RecursionError) as error:
-            return {"ok": False, "error": " ".join(str(error).split())}
+        except (MienError, OSError, ValueError, RecursionError) as error:
+            return {"ok": False, "error": refusal(error)}
 
     def close(self) -> None:
         """Answer nothing more. Closing twice is allowed."""
@@ -138,6 +144,27 @@ def ask(
     Raises:
         TransportError: nobody answered in time, or the request was refused: then the message is the server's.
     """
+    request = json.dumps({"mien": VERSION, "command": command, **arguments}).encode()
+    try:
+        reply = _exchange(endpoint, request, keys_dir, timeout_s)
+    except zmq.ZMQError as error:
+        raise TransportError(f"{endpoint} cannot be asked: {error.strerror}; correct bus.host") from error
+    if reply is None:
+        raise TransportError(
+            f"no answer from {endpoint} in {timeout_s:g} s; does mien live, or mien record --armed, run there?"
+        )
+    try:
+        answer = json.loads(reply)
+    except ValueError as error:
+        raise TransportError(f"{endpoint} did not answer as a Mien does; is the port another program's?") from error
+    if not isinstance(answer, dict) or answer.pop("ok", False) is not True:
+        line = answer.get("error") if isinstance(answer, dict) else None
+        raise TransportError(str(line or f"{endpoint} answered without a result"))
+    return answer
+
+
+def _exchange(endpoint: str, request: bytes, keys_dir: str, timeout_s: float) -> bytes | None:
+    """Send a request and return what comes back, None if nothing does in time."""
     host, port = parse_endpoint(endpoint)
     client = load_client(Path(keys_dir)) if keys_dir else None
     with zmq.Context() as context, context.socket(zmq.REQ) as socket:
@@ -147,17 +174,6 @@ def ask(
         if client is not None:
             pair, socket.curve_serverkey = client
             socket.curve_publickey, socket.curve_secretkey = pair.public, pair.secret
-        socket.connect(f"tcp://{host}:{port}")
-        socket.send(json.dumps({"mien": VERSION, "command": command, **arguments}).encode())
-        if not socket.poll(round(timeout_s * 1000)):
-            raise TransportError(
-                f"no answer from {endpoint} in {timeout_s:g} s; does mien live, or mien record --armed, run there?"
-            )
-        try:
-            answer = json.loads(socket.recv())
-        except ValueError as error:
-            raise TransportError(f"{endpoint} did not answer as a Mien does; is the port another program's?") from error
-    if not isinstance(answer, dict) or answer.pop("ok", False) is not True:
-        line = answer.get("error") if isinstance(answer, dict) else None
-        raise TransportError(str(line or f"{endpoint} answered without a result"))
-    return answer
+        socket.connect(f"tcp://{WILDCARDS.get(host, host)}:{port}")
+        socket.send(request)
+        return socket.recv() if socket.poll(round(timeout_s * 1000)) else None

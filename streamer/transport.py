@@ -35,7 +35,8 @@ CONNECT_MS = 2000
 LINGER_MS = 500
 """How long a closing publisher tries to deliver what is queued."""
 _ENDPOINT = re.compile(r"tcp://(\[[0-9a-fA-F:.]+\]|[^\s:/\[\]]+):(\d{1,5}|\*)")
-_WILDCARDS = {"*": "127.0.0.1", "0.0.0.0": "127.0.0.1", "[::]": "[::1]"}
+WILDCARDS = {"*": "127.0.0.1", "0.0.0.0": "127.0.0.1", "[::]": "[::1]"}
+"""An address to bind for all of this machine -> one to connect to from here."""
 _JPEG_HEADROOM = 2
 
 
@@ -259,7 +260,7 @@ class Subscriber:
         for name in topics:
             self._socket.setsockopt(zmq.SUBSCRIBE, name)
         for host, port in addresses:
-            self._socket.connect(f"tcp://{_WILDCARDS.get(host, host)}:{port}")
+            self._socket.connect(f"tcp://{WILDCARDS.get(host, host)}:{port}")
 
     @property
     def rejected(self) -> Mapping[str, int]:

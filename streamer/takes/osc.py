@@ -6,11 +6,13 @@ Addresses are those that Live Link Face and Switchboard use, so a stock console 
 import socket
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Self
 
 from pythonosc.osc_message_builder import OscMessageBuilder
 from pythonosc.osc_packet import OscPacket, ParseError
 
+from streamer.control import refusal
 from streamer.errors import ConfigError, MienError, TransportError
 
 Command = Callable[[str, Mapping[str, Any]], Mapping[str, Any]]
@@ -72,7 +74,8 @@ class OscServer:
                 builder = OscMessageBuilder(address)
                 for value in values:
                     builder.add_arg(value)
-                self._socket.sendto(builder.build().dgram, sender)
+                with suppress(OSError):  # whoever asked cannot be reached
+                    self._socket.sendto(builder.build().dgram, sender)
 
     def _answers(self, packet: bytes) -> list[tuple[str, Sequence[str]]]:
         try:
@@ -91,8 +94,8 @@ class OscServer:
             if len(values) > len(names):
                 raise ConfigError(f"{address} takes at most {len(names)} values")
             status = self._command(command, dict(zip(names, values, strict=False)))
-        except MienError as error:
-            return "/mien/error", [str(error)]
+        except (MienError, OSError) as error:
+            return "/mien/error", [refusal(error)]
         if command in CONFIRM:
             answer, key = CONFIRM[command]
             return answer, [str(status[key])]
