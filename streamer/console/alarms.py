@@ -19,6 +19,12 @@ SUPERSEDED = 0.5
 PARTIAL = 0.1
 HANGS_S = 3.0
 """Sets of so many seconds of which no mesh comes: an engine that has hung still sends heartbeats."""
+STILL_S, BEGIN_S = 3.0, 15.0
+"""No picture of any camera for so long is told: of cameras that have sent some, and of those that have yet to begin."""
+START_TOLD_S = 60.0
+"""A process that failed and is not ready so long after it was started again is told of."""
+MUTE_S = 5.0
+"""A recorder that runs and has not answered for so long is told of."""
 JUMP_S = 0.5
 
 REASONS = {
@@ -50,6 +56,10 @@ def _processes(state: ConsoleState) -> Iterator[Alarm]:
         if each.state == "pause":
             again = f"it is started again in {each.retry_in_s:.0f} s; if it keeps failing, see the log of {each.name}"
             yield Alarm("alarm", each.name, each.why.removesuffix(": nothing") or "it failed", again)
+        elif each.state == "starting" and each.restarts and each.up_s > START_TOLD_S:
+            cause = f"not ready {each.up_s:.0f} s after it was started again"
+            cause += f": {each.message}" if each.message else ""
+            yield Alarm("alarm", each.name, cause, f"see the log of {each.name}; ctrl+r starts it once more")
         elif each.state == "ready" and each.age_s is not None and each.age_s > QUIET_S:
             cause = f"no sign of life for {each.age_s:.0f} s"
             yield Alarm("alarm", each.name, cause, "wait: it is killed and started again after live.silence_s")
@@ -73,8 +83,11 @@ def _remedy(process: ProcessView) -> str:
 def _cameras(cameras: tuple[CameraView, ...]) -> Iterator[Alarm]:
     rates = [each.fps for each in cameras if each.fps]
     usual = median(rates) if rates else 0.0
+    if cameras and all(map(_still, cameras)):
+        remedy = "check their trigger, power and network, and see the log of node; they join again by themselves"
+        yield Alarm("alarm", "cameras", "no camera sends pictures", remedy)
     for each in cameras:
-        if usual and not each.fps:
+        if usual and each.fps == 0:
             remedy = "check its cable and power; it joins again by itself"
             yield Alarm("alarm", each.name, "no pictures", remedy)
         elif each.fps and each.fps < SLOW * usual:
@@ -88,6 +101,11 @@ def _cameras(cameras: tuple[CameraView, ...]) -> Iterator[Alarm]:
             yield Alarm("warning", each.name, f"{lost} pictures lost in 10 s, most {reason}", remedy)
         if each.temperature_c is not None and each.temperature_c > HOT_C:
             yield Alarm("warning", each.name, f"{each.temperature_c:.0f} degrees", "give it air before it switches off")
+
+
+def _still(camera: CameraView) -> bool:
+    limit_s = STILL_S if camera.published else BEGIN_S
+    return camera.fps == 0 and camera.still_s is not None and camera.still_s > limit_s
 
 
 def _flow(state: ConsoleState) -> Iterator[Alarm]:
@@ -112,6 +130,10 @@ def _flow(state: ConsoleState) -> Iterator[Alarm]:
 
 def _take(state: ConsoleState) -> Iterator[Alarm]:
     take = state.take
+    ready = any(each.name == "record" and each.state == "ready" and each.up_s > MUTE_S for each in state.processes)
+    if ready and take.silent_s is not None and take.silent_s > MUTE_S:
+        cause = f"it runs and has not answered for {take.silent_s:.0f} s: its keys do nothing"
+        yield Alarm("alarm", "record", cause, "see the log of record; ctrl+r closes its take and starts it again")
     if take.alarm:
         yield Alarm("alarm", "record", take.alarm, "the take is closed; free space, then record again")
     if take.lost:

@@ -84,10 +84,23 @@ class Recent:
     """Process name to its counts of late."""
     growth: Growth = field(default_factory=Growth)
     """Of the take."""
+    changed: dict[tuple[str, str], tuple[int, float]] = field(default_factory=dict)
+    """Node and camera to pictures published, and since when it is so many, monotonic s."""
 
     def lately(self, name: str, heard: Heard, now_s: float) -> dict[str, int]:
         """Return by how much the counters of a process have grown of late."""
         return self.counters.setdefault(name, Lately()).add(now_s, heard.health.counters)
+
+    def still_s(self, node: str, heard: Heard, now_s: float) -> dict[str, float]:
+        """Return for how long the number of pictures of each camera of a node has not changed, s."""
+        still = {}
+        for key, count in heard.health.counters.items():
+            if key.startswith("published."):
+                before, since_s = self.changed.get((node, key), (-1, now_s))
+                since_s = since_s if before == count else now_s
+                self.changed[node, key] = count, since_s
+                still[key.removeprefix("published.")] = now_s - since_s
+        return still
 
 
 def process_views(
@@ -131,11 +144,14 @@ def process_views(
     return tuple(views)
 
 
-def camera_views(nodes: Sequence[tuple[Heard, Mapping[str, int]]]) -> tuple[CameraView, ...]:
+def camera_views(
+    nodes: Sequence[tuple[Heard, Mapping[str, int]]], still_s: Mapping[str, float] | None = None
+) -> tuple[CameraView, ...]:
     """Return every camera of every node.
 
     Args:
         nodes: the latest heartbeat of each, and by how much its counters grew of late.
+        still_s: camera to the time for which its number of pictures has not changed, s; None: not known.
     """
     views = []
     for heard, lately in nodes:
@@ -150,6 +166,7 @@ def camera_views(nodes: Sequence[tuple[Heard, Mapping[str, int]]]) -> tuple[Came
                     temperature_c=gauges.get(f"temperature_c.{name}"),
                     clock=_clock(gauges, name),
                     published=counters[key],
+                    still_s=(still_s or {}).get(name),
                     lost={why: n for why in LOSSES if (n := counters.get(f"{why}.{name}", 0))},
                     lost_lately={why: n for why in LOSSES if (n := lately.get(f"{why}.{name}", 0))},
                 )
@@ -193,16 +210,19 @@ def flow_view(heard: Heard | None, lately: Mapping[str, int]) -> FlowView:
     )
 
 
-def take_view(status: Mapping[str, Any] | None, mb_per_s: float | None, min_free_gb: float) -> TakeView:
+def take_view(
+    status: Mapping[str, Any] | None, mb_per_s: float | None, min_free_gb: float, silent_s: float | None = None
+) -> TakeView:
     """Return the recorder's part.
 
     Args:
         status: its answer to `status`; None: it does not answer.
         mb_per_s: what a take grows by.
         min_free_gb: free space at which it stops.
+        silent_s: since it last answered, s, if it does not; None: there is none to ask.
     """
     if status is None:
-        return TakeView(disk_mb_per_s=mb_per_s)
+        return TakeView(silent_s=silent_s, disk_mb_per_s=mb_per_s)
     free_gb = float(status["disk_free_gb"])
     minutes = max(0.0, free_gb - min_free_gb) * 1e3 / mb_per_s / 60 if mb_per_s else None
     return TakeView(

@@ -36,7 +36,10 @@ def header(state: ConsoleState) -> RenderableType:
         line.append(f"  “{take.notes}”", "italic")
     count = len(state.alarms)
     line.append("    ")
-    line.append("all is well" if not count else f"{count} alarm{'s' * (count > 1)}", GOOD if not count else BAD)
+    if count:
+        line.append(f"{count} alarm{'s' * (count > 1)}", BAD)
+    else:
+        line.append(*(("all is well", GOOD) if state.ready else ("not everything is ready yet", WARN)))
     now = time.strftime("%H:%M:%S", time.localtime(state.time_ns / 1e9))
     line.append(f"    up {clock(state.up_s)}    {now}", FAINT)
     return line

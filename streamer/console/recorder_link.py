@@ -1,22 +1,30 @@
 """The recorder as the console knows it: its status twice a second, commands, and what is done when it was killed."""
 
 import json
+import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
+import zmq
+
 from streamer.config import BusConfig
 from streamer.control import ask, control_endpoint
-from streamer.errors import MienError, TransportError
+from streamer.errors import MienError
 
 PERIOD_S = 0.5
 PATIENCE_S = 2.0
 COMMAND_S = 8.0
 GO_ON_S = 30.0
 """How long a recorder that was started again is asked to go on."""
+
+TROUBLE = (MienError, OSError, zmq.ZMQError, sqlite3.Error)
+"""What asking may meet that is not a defect: it must not end the asking."""
 
 Ask = Callable[[str, Mapping[str, Any], float], Mapping[str, Any]]
 """Command, arguments, patience in s -> answer; raises TransportError."""
@@ -38,6 +46,8 @@ class RecorderLink:
         self._stop = threading.Event()
         self.status: Mapping[str, Any] | None = None
         """Its answer of late; None: it does not answer."""
+        self.answered_s = time.monotonic()
+        """When it last answered; at first, when it was first asked."""
         self.before: Mapping[str, Any] | None = None
         """Its last answer, however old."""
         self.take_bytes = 0
@@ -57,7 +67,7 @@ class RecorderLink:
             TransportError: it does not answer, or refuses; the message says why.
         """
         answer = self._ask(name, arguments, COMMAND_S)
-        self.status = self.before = answer
+        self._heard(answer)
         return answer
 
     def rescue(self) -> None:
@@ -85,19 +95,32 @@ class RecorderLink:
     def _send(self, name: str, arguments: Mapping[str, Any], patience_s: float) -> Mapping[str, Any]:
         return ask(control_endpoint(self._bus), name, arguments, keys_dir=self._bus.keys_dir, timeout_s=patience_s)
 
+    def _heard(self, status: Mapping[str, Any]) -> None:
+        self.status = self.before = status
+        self.answered_s = time.monotonic()
+
     def _run(self) -> None:
-        while not self._stop.is_set():
-            try:
-                status = self._ask("status", {}, PATIENCE_S)
+        try:
+            while not self._stop.is_set():
+                self._look()
+                self._stop.wait(PERIOD_S)
+        finally:
+            self.status = None  # nobody asks any more
+
+    def _look(self) -> None:
+        try:
+            status = self._ask("status", {}, PATIENCE_S)
+            with suppress(OSError):  # a folder that cannot be read now keeps its last size
                 self.take_bytes = folder_bytes(Path(status["take"])) if status["take"] else 0
-                self.status = self.before = status
-            except TransportError:
-                self.status = None
-            try:
-                self.fits = self._fits()
-            except MienError as error:
-                self.fits, self.told = {}, str(error)
-            self._stop.wait(PERIOD_S)
+            self._heard(status)
+        except TROUBLE:
+            self.status = None
+        try:
+            self.fits = self._fits()
+        except MienError as error:
+            self.fits, self.told = {}, str(error)
+        except TROUBLE as error:
+            self.fits, self.told = {}, f"the fit queue cannot be read: {error}; see fitter.queue"
 
     def _rescue(self, was: dict[str, Any]) -> None:
         again = {key: was[key] for key in ("show", "slate", "notes")}
@@ -108,7 +131,7 @@ class RecorderLink:
                 if self._ask("status", {}, PATIENCE_S)["state"] != "recording":
                     self.command("start", again)
                 break
-            except TransportError as error:
+            except TROUBLE as error:
                 self.told = str(error)
         self.told = recover(Path(was["take"]))
 

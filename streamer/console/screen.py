@@ -223,7 +223,7 @@ class Screen(App[None]):
 
     def why_it_failed(self) -> str:
         """Return, in one line, what ended it though nobody asked it to end."""
-        error = self._exception
+        error: BaseException | None = self._exception
         if isinstance(error, WorkerFailed):
             error = error.error
         return " ".join(f"{type(error).__name__}: {error}".split()) if error else "it ended by itself"

@@ -53,6 +53,8 @@ class CameraView:
     """`locked`, `free`, or empty if it has no clock of its own; with drift in ppm."""
     published: int = 0
     """Pictures since the node began."""
+    still_s: float | None = None
+    """Since that number last changed, or was first heard, s; None: not known."""
     lost: Mapping[str, int] = field(default_factory=dict)
     """Reason to pictures lost since the node began."""
     lost_lately: Mapping[str, int] = field(default_factory=dict)
@@ -97,6 +99,8 @@ class TakeView:
 
     state: str = "absent"
     """`absent`, `armed`, `recording`, `closing`."""
+    silent_s: float | None = None
+    """Since it last answered, or was first asked, s; None: it answers, or there is none to ask."""
     take: str = ""
     """Folder of the take that is being recorded."""
     last: str = ""

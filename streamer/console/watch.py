@@ -85,6 +85,10 @@ class Watch:
             if lives
         }
         lately = {name: self._recent.lately(name, each, now_s) for name, each in heard.items()}
+        nodes = {name: each for name, each in heard.items() if name.partition("@")[0] == "node"}
+        still_s: dict[str, float] = {}
+        for name, each in nodes.items():
+            still_s |= self._recent.still_s(name, each, now_s)
         states = self._supervisor.states()
         usage = {each.name: self._usage.look(each.pid) for each in states}
         link = self._link
@@ -95,11 +99,14 @@ class Watch:
             up_s=now_s - self._begun_s,
             ready=self._supervisor.ready,
             processes=compose.process_views(states, heard, usage),
-            cameras=compose.camera_views(
-                [(each, lately[name]) for name, each in heard.items() if name.partition("@")[0] == "node"]
-            ),
+            cameras=compose.camera_views([(each, lately[name]) for name, each in nodes.items()], still_s),
             flow=compose.flow_view(heard.get("infer"), lately.get("infer", {})),
-            take=compose.take_view(status, self._recent.growth.mb_per_s, self._record.min_free_gb),
+            take=compose.take_view(
+                status,
+                self._recent.growth.mb_per_s,
+                self._record.min_free_gb,
+                now_s - link.answered_s if link else None,
+            ),
             fits=link.fits if link else {},
             events=self.events(),
         )

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.console import compose
+from streamer.console import compose, panels
 from streamer.console.alarms import find
 from streamer.console.metrics import exposition, for_the_bus
 from streamer.console.state import CameraView, ConsoleState, FlowView, ProcessView, TakeView, as_json
@@ -51,6 +51,42 @@ def process(**changes: object) -> Callable[[ConsoleState], ConsoleState]:
     )  # fmt: skip
 
 
+def silent(published: int, still_s: float) -> Callable[[ConsoleState], ConsoleState]:
+    """Return what makes all cameras send nothing; the engine has nothing to do then."""
+
+    def spoil(state: ConsoleState) -> ConsoleState:
+        cameras = (replace(each, fps=0.0, published=published, still_s=still_s) for each in state.cameras)
+        return replace(state, cameras=tuple(cameras), flow=FlowView())
+
+    return spoil
+
+
+def silent_recorder(silent_s: float | None, state: str = "ready", up_s: float = 60.0) -> Callable[..., ConsoleState]:
+    record = ProcessView("record", state, "running", age_s=0.5, up_s=up_s)
+    return lambda was: replace(was, processes=(*was.processes, record), take=TakeView(silent_s=silent_s))
+
+
+def test_a_start_is_no_trouble() -> None:
+    for spoil in (
+        silent(0, 10.0),  # the cameras have yet to begin
+        silent(900, 2.0),  # slow ones, between two pictures
+        camera(fps=None),  # the first heartbeat of a node
+        process(state="starting", up_s=200.0),  # the first compilation of a network
+        process(state="starting", restarts=1, up_s=59.0),
+        silent_recorder(6.0, up_s=2.0),
+        silent_recorder(6.0, state="starting"),
+        silent_recorder(None),  # bus.control_port = 0: there is none to ask
+    ):
+        assert find(spoil(GOOD)) == ()
+
+
+def test_all_is_well_only_when_everything_is_ready() -> None:
+    assert "all is well" in str(panels.header(GOOD))
+    starting = str(panels.header(replace(GOOD, ready=False)))
+    assert "all is well" not in starting and "not everything is ready yet" in starting
+    assert "1 alarm" in str(panels.header(replace(GOOD, ready=False, alarms=find(silent(900, 4.0)(GOOD)))))
+
+
 @pytest.mark.parametrize(
     ("spoil", "level", "what", "cause"),
     [
@@ -65,6 +101,10 @@ def process(**changes: object) -> Callable[[ConsoleState], ConsoleState]:
             "node",
             "was killed; it was started",
         ),
+        (silent(900, 4.0), "alarm", "cameras", "no camera sends pictures"),
+        (silent(0, 16.0), "alarm", "cameras", "no camera sends pictures"),
+        (process(state="starting", restarts=1, up_s=61.0), "alarm", "node", "not ready 61 s after it was started"),
+        (silent_recorder(6.0), "alarm", "record", "has not answered for 6 s"),
         (process(age_s=9.0), "alarm", "node", "no sign of life for 9 s"),
         (flow(meshes_lately=0), "alarm", "infer", "300 sets came and no mesh was made of them: the engine hangs"),
         (process(health="degraded", message="cam_2 is away"), "alarm", "node", "cam_2 is away"),

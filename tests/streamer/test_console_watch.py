@@ -11,6 +11,8 @@ from streamer.console import watch as module
 from streamer.console.desk import LiveDesk
 from streamer.console.watch import Watch
 from streamer.restarts import Event
+from streamer.types import Health
+from tests.streamer.console_makers import status
 
 
 class Supervisor:
@@ -39,6 +41,7 @@ class Link:
     """A recorder that answers nothing."""
 
     def __init__(self) -> None:
+        self.answered_s = 100.0
         self.status, self.take_bytes, self.fits, self.told, self.rescued = None, 0, dict[str, int](), "", 0
 
     def rescue(self) -> None:
@@ -110,6 +113,31 @@ def test_a_recorder_that_failed_is_rescued_once_for_each_time(clock: SimpleNames
     for _ in range(3):
         pass_time(clock, watch, 0.1)
     assert link.rescued == 1
+
+
+def test_a_recorder_that_does_not_answer_is_told_by_the_time_since_it_did(clock: SimpleNamespace) -> None:
+    link = Link()
+    watch = made(Supervisor("record"), link)
+    pass_time(clock, watch, 7.0)
+    assert watch.state.take.silent_s == 7.0
+    link.status = status()  # type: ignore[assignment]
+    pass_time(clock, watch, 1.0)
+    assert watch.state.take.silent_s is None
+    without = made(Supervisor("record"))
+    pass_time(clock, without, 1.0)
+    assert without.state.take.silent_s is None, "there is none to ask"
+
+
+def test_cameras_stand_still_since_the_number_of_their_pictures_did_not_change(clock: SimpleNamespace) -> None:
+    watch = made(Supervisor("node"))
+
+    def still(count: int) -> float | None:
+        health = Health("node", 1, "running", {"published.cam_0": count})
+        watch._board.lives["node"] = [health]  # type: ignore[index]
+        pass_time(clock, watch, 1.0)
+        return watch.state.cameras[0].still_s
+
+    assert [still(count) for count in (0, 0, 0, 5, 5, 2)] == [0.0, 1.0, 2.0, 0.0, 1.0, 0.0]
 
 
 def test_events_stand_in_the_order_in_which_they_happened_also_past_midnight(clock: SimpleNamespace) -> None:

@@ -1,5 +1,6 @@
 """What the console does about a recorder that does not answer, refuses, or was killed in the middle of a take."""
 
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import zmq
 
 from streamer.config import BusConfig
 from streamer.console.recorder_link import RecorderLink, folder_bytes, recover
@@ -73,6 +75,36 @@ def test_a_refusal_reaches_the_operator_and_a_broken_queue_is_told() -> None:
             link.command("stop", {})
         until(lambda: link.told, "the queue's trouble")
     assert link.told == "the queue is of another version" and link.fits == {}
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(24, "Too many open files"), zmq.ZMQError(22), sqlite3.OperationalError("I/O")]
+)
+def test_no_trouble_of_the_system_ends_the_asking(error: Exception) -> None:
+    """The status is unknown meanwhile, not the one of before."""
+    failing = threading.Event()
+
+    def fail_or(answer: Any) -> Any:
+        if failing.is_set():
+            raise error
+        return answer
+
+    def ask(_name: str, _arguments: Mapping[str, Any], _patience_s: float) -> Mapping[str, Any]:
+        return fail_or(status(state="armed", take=""))  # type: ignore[no-any-return]
+
+    with RecorderLink(BusConfig(), lambda: fail_or({"queued": 1}), ask) as link:
+        until(lambda: link.status and link.fits, "an answer")
+        failing.set()
+        until(lambda: link.status is None and not link.fits, "the trouble")
+        assert "the fit queue cannot be read" in link.told
+        failing.clear()
+        until(lambda: link.status and link.fits == {"queued": 1}, "the next answer")
+
+
+def test_an_asking_that_ended_leaves_no_status_behind() -> None:
+    with RecorderLink(BusConfig(), dict, Recorder(status(state="armed", take=""))) as link:
+        until(lambda: link.status, "an answer")
+    assert link.status is None and link.before is not None
 
 
 def test_what_cannot_be_repaired_is_told(tmp_path: Path) -> None:
