@@ -282,8 +282,21 @@ def _conduct_with(
             ends=frozenset({"node"} if show else {"node", "view"}),
         )
 
-    if show is None:
-        return run()
+    def failed(error: ScreenError) -> None:
+        lines.quiet = False
+        say(f"{error}; the run goes on without it, in lines of text: Ctrl-C ends it")
+
+    return run() if show is None else _beside(show, desk, run, stop, failed)
+
+
+def _beside(
+    show: "Callable[[LiveDesk], None]",
+    desk: "LiveDesk",
+    run: Callable[[], list[str]],
+    stop: Stop,
+    failed: Callable[[ScreenError], None],
+) -> list[str]:
+    """Run in a thread of its own beside a screen, until the operator quits; without the screen if that fails."""
     result: list[str] = []
     failure: list[MienError | OSError] = []
 
@@ -300,8 +313,7 @@ def _conduct_with(
     try:
         show(desk)
     except ScreenError as error:
-        lines.quiet = False
-        say(f"{error}; the run goes on without it, in lines of text: Ctrl-C ends it")
+        failed(error)
         thread.join()
     finally:
         stop.set()
