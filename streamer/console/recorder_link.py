@@ -11,8 +11,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
-import zmq
-
 from streamer.config import BusConfig
 from streamer.control import ask, control_endpoint
 from streamer.errors import MienError
@@ -23,7 +21,7 @@ COMMAND_S = 8.0
 GO_ON_S = 30.0
 """How long a recorder that was started again is asked to go on."""
 
-TROUBLE = (MienError, OSError, zmq.ZMQError, sqlite3.Error)
+TROUBLE = (MienError, OSError, sqlite3.Error)
 """What asking may meet that is not a defect: it must not end the asking."""
 
 Ask = Callable[[str, Mapping[str, Any], float], Mapping[str, Any]]

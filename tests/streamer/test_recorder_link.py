@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import zmq
 
 from streamer.config import BusConfig
 from streamer.console.recorder_link import RecorderLink, folder_bytes, recover
@@ -78,7 +77,7 @@ def test_a_refusal_reaches_the_operator_and_a_broken_queue_is_told() -> None:
 
 
 @pytest.mark.parametrize(
-    "error", [OSError(24, "Too many open files"), zmq.ZMQError(22), sqlite3.OperationalError("I/O")]
+    "error", [OSError(24, "Too many open files"), TransportError("x cannot be asked"), sqlite3.OperationalError("I/O")]
 )
 def test_no_trouble_of_the_system_ends_the_asking(error: Exception) -> None:
     """The status is unknown meanwhile, not the one of before."""
