@@ -76,9 +76,7 @@ def test_a_refusal_reaches_the_operator_and_a_broken_queue_is_told() -> None:
     assert link.told == "the queue is of another version" and link.fits == {}
 
 
-@pytest.mark.parametrize(
-    "error", [OSError(24, "Too many open files"), TransportError("x cannot be asked"), sqlite3.OperationalError("I/O")]
-)
+@pytest.mark.parametrize("error", [OSError(24, "Too many open files"), sqlite3.OperationalError("I/O")])
 def test_no_trouble_of_the_system_ends_the_asking(error: Exception) -> None:
     """The status is unknown meanwhile, not the one of before."""
     failing = threading.Event()
