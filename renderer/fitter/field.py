@@ -88,16 +88,17 @@ class RadianceField(nn.Module):
         """Draw all weights from torch's generator."""
         super().__init__()
         self.shape, self.published, self.box_m = shape, published, box_m
-        self.ensemble = HashEnsemble(shape.grid, shape.tables, time_steps, lookup, published=published)
+        self.base = _layers(shape.grid.width, shape.hidden, 1, 1 + GEOMETRY)
+        self.tint = _layers(3 + GEOMETRY, shape.hidden, shape.colour_layers, 3)
+        behind = 5 * (1 + 2 * BACKGROUND_BANDS) + 2
+        self.behind = _layers(behind, 32, 2, 3) if shape.background else None
         self.deformation = (
             Deformation(time_steps, shape.deform_layers, shape.deform_width, shape.deform_bands, shape.deform_code)
             if shape.deform_layers
             else None
         )
-        self.base = _layers(shape.grid.width, shape.hidden, 1, 1 + GEOMETRY)
-        self.tint = _layers(3 + GEOMETRY, shape.hidden, shape.colour_layers, 3)
-        behind = 5 * (1 + 2 * BACKGROUND_BANDS) + 2
-        self.behind = _layers(behind, 32, 2, 3) if shape.background else None
+        # last: fits that differ in their tables alone begin with the same networks
+        self.ensemble = HashEnsemble(shape.grid, shape.tables, time_steps, lookup, published=published)
         self.prior = prior
         self.grades = nn.Parameter(torch.zeros(graded_cameras, 3, 4)) if graded_cameras else None
 

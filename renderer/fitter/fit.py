@@ -31,6 +31,8 @@ from streamer.types import Calibration
 FIRST_RAYS = 128
 VISIBLE = 1e-4
 """Samples with less weight in their pixel get no colour."""
+SLOW = 0.1
+"""Part of its rate at which the deformation begins to learn."""
 DEPTH_TOLERANCE_M = (0.1, 0.004)
 """Tolerance of the depth losses at the start and at the end; a registered mesh is good to a few millimetres."""
 PUBLISHED_TOLERANCE_M = (0.1, 0.0011)
@@ -100,7 +102,7 @@ class Fit:
         groups: list[dict[str, Any]] = [
             {"params": rest, "base": rates.rate_fields, "factor": rates.decay_fields},
             {"params": codes, "base": rates.rate_codes, "factor": rates.decay_fields},
-            {"params": motion, "base": rates.rate_deform, "factor": rates.decay_deform},
+            {"params": motion, "base": rates.rate_deform, "factor": rates.decay_deform, "warms": rates.deform_warms},
         ]
         return [group for group in groups if group["params"]]
 
@@ -142,6 +144,8 @@ class Fit:
         schedule = self.preset.schedule
         for group in self.optimiser.param_groups:
             rate = decayed(group["base"], group["factor"], self.step, schedule.decay_every * self.preset.steps)
+            if not self.preset.published:
+                rate *= ramp(self.step / self.preset.steps, 0.0, group.get("warms", 0.0), SLOW, 1.0)
             group["lr"] = rate * self.rate_scale
         self.optimiser.zero_grad(set_to_none=True)
         total.backward()  # type: ignore[no-untyped-call]

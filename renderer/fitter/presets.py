@@ -55,6 +55,9 @@ class Schedule:
     """Learning rate of tables and of the density and colour networks."""
     rate_deform: float = 1e-3
     """Learning rate of the deformation network, and of camera colours."""
+    deform_warms: float = 0.1
+    """Until this part of the fit the deformation learns slower, from `SLOW` of its rate on: else it bends what is
+    still a fog, which then never clears (published: at once)."""
     rate_codes: float = 5e-3
     """Learning rate of the codes per time step."""
     decay_fields: float = 0.8
