@@ -176,7 +176,9 @@ def test_a_run_goes_on_without_a_screen_that_failed(bus: BusConfig, tmp_path: Pa
     said: list[str] = []
 
     def fail(desk: LiveDesk) -> None:
-        until(lambda: desk.state().ready, "all processes")
+        until(lambda: any("are ready" in event for event in desk.watch.state.events), "all processes")
+        shown = desk.watch.state
+        until(lambda: desk.watch.state is not shown, "the next look: what was shown has then been taken note of")
         raise ScreenError("the screen failed (ValueError: no column)")
 
     with conducted(bus, tmp_path) as (desk, run_it):
