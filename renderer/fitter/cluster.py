@@ -212,16 +212,16 @@ class Driver:
             Whether nothing waits that the cluster could do, now or later.
         """
         store.give_back(dead_owners(store.held()), time.time())
-        capacity = self._ray.cluster_resources()
+        capacity, free = self._ray.cluster_resources(), self._free()
         for job in store.waiting(time.time()):
             try:
                 needs = needs_of(job, self._threads, capacity.get("GPU", 0.0))
             except ConfigError as error:
                 self._refuse(store, job, error)
                 continue
-            free = self._free()
             if all(free.get(name, 0.0) >= amount for name, amount in needs.items()):
                 self._start(store, job, needs)
+                free = self._free()
             elif any(capacity.get(name, 0.0) < amount for name, amount in needs.items()) and job.id not in self._told:
                 self._told.add(job.id)
                 wanted = ", ".join(f"{amount:g} {name}" for name, amount in needs.items())

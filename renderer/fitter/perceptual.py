@@ -43,17 +43,17 @@ class Perceptual:
 
     def likeness(self, picture: U8, truth: U8) -> float | None:
         """Return LPIPS of two (H, W, 3) pictures, None where it cannot be had."""
-        return None if self.lpips is None else self._tried("lpips", lambda compare: compare(picture, truth), self.lpips)
+        return self._tried("lpips", self.lpips, picture, truth)
 
     def quality(self, film: U8, truth: U8, fps: float) -> float | None:
         """Return JOD of two (T, H, W, 3) films, None where it cannot be had."""
-        return None if self.jod is None else self._tried("jod", lambda compare: compare(film, truth, fps), self.jod)
+        return self._tried("jod", self.jod, film, truth, fps)
 
-    def _tried(self, name: str, ask: Callable[[Any], float], metric: Any) -> float | None:
-        if name in self.without:
+    def _tried(self, name: str, metric: Callable[..., float] | None, *arguments: object) -> float | None:
+        if metric is None or name in self.without:
             return None
         try:
-            return ask(metric)
+            return metric(*arguments)
         except (RuntimeError, ValueError, OSError, MemoryError) as error:  # a GPU without memory, pictures too small
             self.without[name] = next(iter(str(error).splitlines()), type(error).__name__)
             return None

@@ -182,24 +182,26 @@ class Store:
         """
         with self._writing():
             self._reclaim(frozenset(), now_s)
-            for job in self.waiting(now_s, beyond):
-                if number in (None, job.id):
-                    held = {"owner": owner, "token": secrets.token_hex(8), "lease_until_s": now_s + lease_s}
-                    self._change(job, {**held, "state": "running"}, now_s, owner, "leased")
-                    return self.get(job.id)
+            for job in self.waiting(now_s, beyond, number, most=1):
+                held = {"owner": owner, "token": secrets.token_hex(8), "lease_until_s": now_s + lease_s}
+                self._change(job, {**held, "state": "running"}, now_s, owner, "leased")
+                return self.get(job.id)
         return None
 
-    def waiting(self, now_s: float, beyond: Sequence[str] = ()) -> list[Job]:
+    def waiting(self, now_s: float, beyond: Sequence[str] = (), number: int | None = None, most: int = -1) -> list[Job]:
         """Return the jobs that may be tried now, in the order in which `lease` takes them.
 
         Args:
             now_s: Unix time; infinite: whatever waits, until whenever.
             beyond: presets whose jobs are left out.
+            number: this job or none.
+            most: so many at most; -1: all.
         """
         rows = self._read(
             "SELECT * FROM jobs WHERE (state = 'queued' OR (state = 'retry-wait' AND not_before_s <= ?)) "
-            f"AND preset NOT IN ({', '.join('?' * len(beyond))}) ORDER BY priority DESC, id",
-            (now_s, *beyond),
+            f"AND preset NOT IN ({', '.join('?' * len(beyond))}) AND (? IS NULL OR id = ?) "
+            "ORDER BY priority DESC, id LIMIT ?",
+            (now_s, *beyond, number, number, most),
         )
         return [_job(row) for row in rows]
 

@@ -244,7 +244,8 @@ class Worker:
 
     def _say_left(self, store: Store) -> None:
         for job in store.waiting(math.inf):
-            self._say(job, f"is left for a worker with {PRESETS[job.preset].memory_gb:g} GB on its GPU")
+            if job.preset in self._beyond:  # others came just now
+                self._say(job, f"is left for a worker with {PRESETS[job.preset].memory_gb:g} GB on its GPU")
 
     def do(self, store: Store, job: Job) -> State:
         """Run a leased job until it ends, is paused, or fails; return the state it is left in."""
