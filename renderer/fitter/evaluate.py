@@ -99,7 +99,7 @@ def evaluate(
         pictures=len(every),
         masked_psnr_db=_mean(masked),
         lpips=_mean(lpips),
-        jod=None if perceptual.jod is None else _jod(fit, perceptual),
+        jod=None if perceptual.jod is None else _jod(fit, perceptual, report),
         without=dict(perceptual.without),
     )
 
@@ -109,7 +109,7 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return float(np.mean(known)) if known and len(known) == len(values) else None
 
 
-def _jod(fit: Fit, perceptual: Perceptual) -> float | None:
+def _jod(fit: Fit, perceptual: Perceptual, report: Report) -> float | None:
     """Return the mean quality of the cameras' films; None where no camera has two pictures."""
     times_s = np.array(fit.footage.times_ns) / 1e9
     span_s = float(times_s[-1] - times_s[0])
@@ -118,8 +118,13 @@ def _jod(fit: Fit, perceptual: Perceptual) -> float | None:
     steps, fps = film_steps(len(times_s), (len(times_s) - 1) / span_s)
     chosen = [one for one in evaluation_pictures(fit, len(times_s))[0] if one[0] in steps]
     found: list[float | None] = []
+    rendered = 0
     for name in sorted({camera.id for _, camera, _ in chosen}):  # one film at a time: they are large
-        pairs = [(rgb, truth) for _, _, truth, rgb in _rendered(fit, [one for one in chosen if one[1].id == name])]
+        pairs = []
+        for _, _, truth, rgb in _rendered(fit, [one for one in chosen if one[1].id == name]):
+            pairs.append((rgb, truth))
+            rendered += 1
+            report(rendered, len(chosen))
         if len(pairs) > 1:
             film, truth = (np.stack(pictures) for pictures in zip(*pairs, strict=True))
             found.append(perceptual.quality(film, truth, fps))

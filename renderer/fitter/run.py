@@ -21,6 +21,7 @@ from renderer.fitter.footage import read_footage
 from renderer.fitter.perceptual import load_perceptual
 from renderer.fitter.presets import Preset
 from streamer.errors import FitError
+from streamer.progress import Report
 from streamer.takes.reader import open_take
 
 CURVE = "curve.jsonl"
@@ -103,6 +104,43 @@ class _Clock:
         return self.now() - self.begun_s
 
 
+class _Stopped(Exception):
+    """A run was told to stop."""
+
+    def __init__(self, state: Literal["paused", "cancelled"]) -> None:
+        super().__init__(state)
+        self.state = state
+
+
+@dataclass
+class _Ear:
+    """Listens to `control`; raises `_Stopped` when it says anything but go."""
+
+    control: Callable[[Pulse], Verdict]
+    every_s: float
+    now: Callable[[], float] = time.monotonic
+
+    def during(self, pulse: Pulse, report: Report = lambda done, total: None) -> Report:
+        """Tell this pulse; return a report of progress that passes on to another and tells it again in time."""
+        self.tell(pulse)
+        told_s = self.now()
+
+        def heed(done: int, total: int) -> None:
+            nonlocal told_s
+            report(done, total)
+            if self.now() - told_s >= self.every_s:
+                self.tell(pulse)
+                told_s = self.now()
+
+        return heed
+
+    def tell(self, pulse: Pulse) -> None:
+        """Tell a pulse, and listen."""
+        verdict = self.control(pulse)
+        if verdict != "go":
+            raise _Stopped("paused" if verdict == "pause" else "cancelled")
+
+
 @contextmanager
 def _flushed_denormals() -> Iterator[None]:
     """Take denormal numbers for zero: Adam's squares of tiny gradients are such, slow and worth nothing.
@@ -164,7 +202,8 @@ def run_fit(
     Args:
         task: what to fit.
         folder: of the run; made if needed. One process at a time.
-        control: called about each `beat_every_s` and before each phase; what it answers is obeyed at the next step.
+        control: called about each `beat_every_s` and before each phase; what it answers is obeyed at the next step, the
+            next picture that is read or rendered.
         device: default: the CPU.
         checkpoint_every_s: seconds between checkpoints.
         beat_every_s: seconds between calls of `control`.
@@ -177,62 +216,58 @@ def run_fit(
         OSError: a checkpoint or the curve cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    steps = task.preset.steps
-    control(Pulse(checkpoint.steps_in(folder), steps, "preparing", preset=task.preset.name))
-    fit = open_fit(task, folder, device or torch.device("cpu"), report)
-    if rate_scale is not None:
-        fit.rate_scale = rate_scale
-    clock = _Clock(time.monotonic, _cut_curve(folder / CURVE, fit.step))
-    if fit.step == 0:
+    ear, fit, name = _Ear(control, beat_every_s), None, task.preset.name
+    preparing = Pulse(checkpoint.steps_in(folder), task.preset.steps, "preparing", preset=name)
+    try:
+        fit = open_fit(task, folder, device or torch.device("cpu"), ear.during(preparing, report))
+        if rate_scale is not None:
+            fit.rate_scale = rate_scale
+        clock = _Clock(time.monotonic, _cut_curve(folder / CURVE, fit.step))
+        if fit.step == 0:
+            checkpoint.save(fit, folder)
+        with _flushed_denormals():
+            loss, psnr_db = _steps(fit, folder, ear, clock, checkpoint_every_s)
         checkpoint.save(fit, folder)
-    with _flushed_denormals():
-        stopped, loss, psnr_db = _steps(fit, folder, control, clock, beat_every_s, checkpoint_every_s)
-    if stopped != "go":
-        checkpoint.save(fit, folder)
-        return Outcome("paused" if stopped == "pause" else "cancelled", fit.step)
-    checkpoint.save(fit, folder)
-    seconds = clock.earlier_s + clock.sitting_s
-    control(Pulse(fit.step, steps, "evaluating", loss, psnr_db, seconds, 0.0, preset=task.preset.name))
-    scores = evaluate(fit, perceptual=load_perceptual(fit.device))
+        seconds = clock.earlier_s + clock.sitting_s
+        evaluating = Pulse(fit.step, task.preset.steps, "evaluating", loss, psnr_db, seconds, 0.0, preset=name)
+        scores = evaluate(fit, perceptual=load_perceptual(fit.device), report=ear.during(evaluating))
+    except _Stopped as stopped:
+        if fit is not None:
+            checkpoint.save(fit, folder)
+        return Outcome(stopped.state, preparing.step if fit is None else fit.step)
     _write_manifest(folder, task, fit, scores, seconds)
     return Outcome("done", fit.step, scores)
 
 
 def _steps(
-    fit: Fit,
-    folder: Path,
-    control: Callable[[Pulse], Verdict],
-    clock: _Clock,
-    beat_every_s: float,
-    checkpoint_every_s: float,
-) -> tuple[Verdict, float | None, float | None]:
-    """Step until the end or until told otherwise; return what was told, the last loss and the last glance's PSNR."""
+    fit: Fit, folder: Path, ear: _Ear, clock: _Clock, checkpoint_every_s: float
+) -> tuple[float | None, float | None]:
+    """Step until the end; return the last loss and the last glance's PSNR."""
     first, psnr_db, loss, kept = fit.step, None, None, 0
     saved_s = beaten_s = looked_s = clock.now()
     with (folder / CURVE).open("a", encoding="utf-8") as curve:
         while fit.step < fit.preset.steps:
             now_s = clock.now()
-            if now_s - beaten_s >= beat_every_s or fit.step == first:
+            if now_s - beaten_s >= ear.every_s or fit.step == first:
                 beaten_s = now_s
-                verdict = control(dataclasses.replace(_pulse(fit, first, clock, loss, psnr_db), kept=kept))
-                if verdict != "go":
-                    return verdict, loss, psnr_db
+                ear.tell(_pulse(fit, first, clock, loss, psnr_db, kept))
             terms = fit.advance()
             loss = terms["loss"]
             if fit.step % CURVE_EVERY == 0:
                 _write_line(curve, {"step": fit.step, "seconds": clock.earlier_s + clock.sitting_s, **terms})
             if now_s - looked_s >= LOOK_EVERY_S:
-                glance = evaluate(fit, GLANCE)
+                pulse = _pulse(fit, first, clock, loss, psnr_db, kept)
+                glance = evaluate(fit, GLANCE, report=ear.during(pulse))
                 psnr_db = glance.psnr_db if glance else None
                 _write_line(curve, {"step": fit.step, "seconds": clock.earlier_s + clock.sitting_s, "psnr_db": psnr_db})
                 looked_s = clock.now()
             if now_s - saved_s >= checkpoint_every_s:
                 checkpoint.save(fit, folder)
                 saved_s, kept = clock.now(), fit.step - first
-    return "go", loss, psnr_db
+    return loss, psnr_db
 
 
-def _pulse(fit: Fit, first: int, clock: _Clock, loss: float | None, psnr_db: float | None) -> Pulse:
+def _pulse(fit: Fit, first: int, clock: _Clock, loss: float | None, psnr_db: float | None, kept: int) -> Pulse:
     steps, tables = fit.preset.steps, fit.opening().tables
     phase = "warm-up" if tables <= 1 < fit.preset.shape.tables else "refining"
     if 1 < tables < fit.preset.shape.tables:
@@ -240,7 +275,7 @@ def _pulse(fit: Fit, first: int, clock: _Clock, loss: float | None, psnr_db: flo
     pace = clock.sitting_s / (fit.step - first) if fit.step > first else None
     eta_s = None if pace is None else pace * (steps - fit.step)
     seconds = clock.earlier_s + clock.sitting_s
-    return Pulse(fit.step, steps, phase, loss, psnr_db, seconds, eta_s, preset=fit.preset.name)
+    return Pulse(fit.step, steps, phase, loss, psnr_db, seconds, eta_s, kept, fit.preset.name)
 
 
 def _write_line(file: Any, line: Mapping[str, Any]) -> None:

@@ -17,10 +17,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from renderer.fitter import checkpoint, jobs
+from renderer.fitter import checkpoint, jobs, run
 from renderer.fitter.fit import Fit
 from renderer.fitter.jobs import Job
-from renderer.fitter.run import CURVE
+from renderer.fitter.presets import preset_of
+from renderer.fitter.run import CURVE, Outcome, Pulse, Task, Verdict, run_fit
 from renderer.fitter.store import Store
 from renderer.fitter.worker import Worker
 from streamer.errors import FitError
@@ -96,6 +97,32 @@ def test_sigterm_leaves_a_checkpoint_and_says_try_again(tmp_path: Path) -> None:
         job = store.get(1)
     assert job.state == "queued" and job.step >= 10
     assert checkpoint.checkpoints(tmp_path / "runs" / "job_0001")[-1].stem.endswith(f"{job.step:08d}")
+
+
+def test_a_run_stops_wherever_it_is_when_it_is_told_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it reads the take, at a glance at held-out pictures, while it is judged; then it goes on from there."""
+    monkeypatch.setattr(run, "LOOK_EVERY_S", 0.0)
+    write_take(tmp_path / "take")
+    preset = preset_of("ci", {**SMALL, "steps": 30, "prior": False})
+    task = Task(tmp_path / "take", preset, hold_out=("cam_4",), mesh_channel="truth")
+
+    def sit(name: str, phase: str = "", step: int = 0) -> tuple[Outcome, int]:
+        """Pause when a phase is told a third time at one step, so within it; return how often it was told."""
+        told: list[tuple[str, int]] = []
+
+        def control(pulse: Pulse) -> Verdict:
+            told.append((pulse.phase, pulse.step))
+            return "pause" if told.count((phase, step)) == 3 else "go"
+
+        return run_fit(task, tmp_path / name, control, beat_every_s=0.0), told.count((phase, step))
+
+    assert sit("whole")[0].state == "done"
+    for phase, step in (("preparing", 0), ("refining", 20), ("evaluating", 30)):
+        outcome, told = sit("broken", phase, step)
+        assert (outcome.state, outcome.step, told) == ("paused", step, 3), phase
+        assert not (tmp_path / "broken" / run.MANIFEST).exists()
+    assert sit("broken")[0].state == "done"
+    assert losses(tmp_path / "broken") == losses(tmp_path / "whole"), "bit for bit"
 
 
 def test_a_lack_of_memory_halves_the_samples_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
