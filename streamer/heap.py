@@ -7,7 +7,9 @@ grew by steps of 4 and 8 MB with nothing between them, and a publisher that is h
 
 import ctypes
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 
 def _find() -> Callable[[int], int] | None:
@@ -25,3 +27,24 @@ def give_back() -> bool:
         Whether there was any. Always False where the C library cannot do it.
     """
     return _malloc_trim is not None and bool(_malloc_trim(0))
+
+
+@contextmanager
+def given_back(every_s: float = 60.0) -> Iterator[None]:
+    """Give free memory back now and then, from a thread of its own, as long as the block lasts.
+
+    For processes without a heartbeat (`streamer.processes.HealthBeat` sees to it too).
+    """
+    over = threading.Event()
+
+    def run() -> None:
+        while not over.wait(every_s):
+            give_back()
+
+    thread = threading.Thread(target=run, name="free memory", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()

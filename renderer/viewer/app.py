@@ -25,6 +25,7 @@ from renderer.viewer.timeline import Bar
 from renderer.viewer.window import Window, has_display
 from streamer.config import BusConfig
 from streamer.errors import ConfigError, GraphicsError
+from streamer.heap import given_back
 from streamer.types import U8
 
 if TYPE_CHECKING:
@@ -112,6 +113,7 @@ def run_view(view: ViewConfig, bus: BusConfig, options: ViewOptions, *, stop: Ev
         source = _open_source(bus, options, windowed)
         stack.callback(source.close)
         shell = _Shell(stack, view, source, options, windowed=windowed)
+        stack.enter_context(given_back())
         report = shell.run(stop)
         if (options.snapshot or options.video) and not report.meshes:
             raise source.nothing_came(report.seconds)

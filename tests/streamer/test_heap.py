@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from streamer import processes
+from streamer import heap, processes
+from streamer.heap import given_back
 from streamer.processes import HealthBeat
 from streamer.transport import Publisher
 
@@ -45,3 +46,11 @@ def test_a_process_that_beats_gives_back(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(processes, "give_back", given.release)
     with Publisher("tcp://127.0.0.1:0") as publisher, HealthBeat(publisher, "test", period_s=0.01, tidy_s=0.02):
         assert given.acquire(timeout=30) and given.acquire(timeout=30), "again and again"
+
+
+def test_a_block_gives_back_until_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = threading.Semaphore(0)
+    monkeypatch.setattr(heap, "give_back", given.release)
+    with given_back(every_s=0.01):
+        assert given.acquire(timeout=30) and given.acquire(timeout=30), "again and again"
+    assert not [thread for thread in threading.enumerate() if thread.name == "free memory"]
