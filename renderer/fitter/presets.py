@@ -158,7 +158,11 @@ PRESETS: Mapping[str, Preset] = {
             schedule=Schedule(decay_every=0.2, rate_fields=3e-2),
             shape=FieldShape(GridShape(6, 2, 13, 6, 64), 2, 2, 32, 4, 8, 32, 1),
         ),
-        Preset("preview", 12_000, 4096, 2, 5.0, 1 << 13, shape=FieldShape(GridShape(8, 2, 14, 8, 256))),
+        Preset(
+            "preview", 12_000, 4096, 2, 5.0, 1 << 13,
+            schedule=Schedule(rate_fields=2e-2),
+            shape=FieldShape(GridShape(8, 2, 14, 8, 256)),
+        ),
         Preset(
             "gpu-24", 300_000, 4096, 4, 1.2, 1 << 19, 128, memory_gb=22.0,
             shape=dataclasses.replace(_FULL, tables=8),
