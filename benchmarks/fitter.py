@@ -1,7 +1,7 @@
 """What each part of a radiance-field fit is worth, at equal time, on a simulated take with held-out cameras.
 
     python benchmarks/fitter.py [--json] [--seconds 60] [--curves full plain static deformation ensemble] [--mattes]
-                                [--out DIR]
+                                [--out DIR] [--with schedule.rate_fields=0.005]
 
 The take: 16 cameras of 160x120 round a talking head that turns by 50 degrees, 24 frames over six seconds; every fourth
 camera is held out. Meshes are the true ones. Without `--mattes` pictures are fitted whole, before a studio's sweep that
@@ -41,6 +41,7 @@ import numpy as np
 import torch
 
 from renderer.fitter.chart import chart
+from renderer.fitter.enqueue import values_from
 from renderer.fitter.evaluate import evaluate, evaluation_pictures
 from renderer.fitter.film import write_png
 from renderer.fitter.fit import Fit
@@ -218,16 +219,18 @@ def main() -> None:
     parser.add_argument("--curves", nargs="+", choices=CURVES, default=list(DEFAULT))
     parser.add_argument("--mattes", action="store_true", help="the fits get exact mattes, pictures stand on white")
     parser.add_argument("--out", type=Path, help="folder for pictures")
+    parser.add_argument("--with", dest="values", nargs="+", default=[], metavar="KEY=VALUE", help="for all curves")
     args = parser.parse_args()
     torch.set_flush_denormal(True)
     torch.set_num_threads(1)
-    terms = {"seconds": args.seconds, "mattes": args.mattes}
+    values = values_from(args.values)
+    terms = {"seconds": args.seconds, "mattes": args.mattes, "with": values}
     found = earlier(args.out, terms) if args.out else {}
     with tempfile.TemporaryDirectory() as folder:
         pictures = footage(Path(folder) / "take", mattes=args.mattes)
     for name in args.curves:
         if name not in found:
-            found[name], views = run(pictures, CURVES[name], args.seconds, name, quiet=args.json)
+            found[name], views = run(pictures, {**values, **CURVES[name]}, args.seconds, name, quiet=args.json)
             if args.out:
                 (args.out / "curves.json").write_text(json.dumps({**terms, "curves": found}), "utf-8")
                 write_png(args.out / f"{name}.png", views)
