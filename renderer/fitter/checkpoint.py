@@ -15,7 +15,7 @@ from renderer.fitter.fit import Fit
 from renderer.fitter.identity import digest
 from streamer.errors import FitError
 
-FORMAT = 4
+FORMAT = 5
 PATTERN = "checkpoint-*.safetensors"
 KEPT = 2
 """Checkpoints that stay; older ones go when a new one is whole."""

@@ -21,7 +21,6 @@ GEOMETRY = 15
 """Values that the density network hands to the colour network."""
 LOG_UNIT = math.log(9.0)
 """Density of an untrained field is exp of this per metre: 1 in the published scene units (9 to a metre)."""
-BACKGROUND_BANDS = 2
 PASSING = 4.0
 """Sines of the angles beside the middle of the box are multiplied by this: a picture of 28 degrees has -1 to 1."""
 
@@ -53,11 +52,11 @@ def sample_volume(volume: Tensor, points: Tensor) -> Tensor:
     return found[0, :, 0, 0].T
 
 
-def _layers(inputs: int, hidden: int, depth: int, outputs: int) -> nn.Sequential:
+def _layers(inputs: int, hidden: int, depth: int, outputs: int, bend: type[nn.Module] = nn.ReLU) -> nn.Sequential:
     widths = [inputs] + [hidden] * depth
     steps: list[nn.Module] = []
     for a, b in itertools.pairwise(widths):
-        steps += [nn.Linear(a, b), nn.ReLU()]
+        steps += [nn.Linear(a, b), bend()]
     return nn.Sequential(*steps, nn.Linear(widths[-1], outputs))
 
 
@@ -90,8 +89,7 @@ class RadianceField(nn.Module):
         self.shape, self.published, self.box_m = shape, published, box_m
         self.base = _layers(shape.grid.width, shape.hidden, 1, 1 + GEOMETRY)
         self.tint = _layers(3 + GEOMETRY, shape.hidden, shape.colour_layers, 3)
-        behind = 5 * (1 + 2 * BACKGROUND_BANDS) + 2
-        self.behind = _layers(behind, 32, 2, 3) if shape.background else None
+        self.behind = _layers(7, 32, 2, 3, nn.SiLU) if shape.background else None
         self.deformation = (
             Deformation(time_steps, shape.deform_layers, shape.deform_width, shape.deform_bands, shape.deform_code)
             if shape.deform_layers
@@ -185,6 +183,8 @@ class RadianceField(nn.Module):
         above the middle of the box, and not on time: enough for a studio's sweep, its light and the fall of light
         towards the corners of pictures, too little to paint a head. Directions of the world would not do: pictures of
         neighbours share none, and what lies between cameras stays unknown (tests/renderer/test_fit_background.py).
+        For its sake there are no kinks (SiLU) and no encoding: with both, the walls of cameras that were held out came
+        out 2 dB worse.
 
         Args:
             origins: (r, 3) box units, from the centre of the box.
@@ -197,7 +197,4 @@ class RadianceField(nn.Module):
         beside = functional.normalize(across, dim=1)
         above = torch.linalg.cross(stand, beside)
         past = PASSING * torch.stack([(directions * beside).sum(1), (directions * above).sum(1)], 1)
-        ray = torch.cat([stand, past], 1)
-        waves = [wave(2.0**band * ray) for band in range(BACKGROUND_BANDS) for wave in (torch.sin, torch.cos)]
-        seen = torch.cat([ray, past * past, *waves], 1)
-        return torch.sigmoid(self.behind(seen))
+        return torch.sigmoid(self.behind(torch.cat([stand, past, past * past], 1)))

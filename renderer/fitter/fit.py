@@ -90,19 +90,22 @@ class Fit:
         hull = None if preset.published else hull_of(footage, self.box, preset.occupancy)
         self.occupancy = Occupancy(self.box, preset.occupancy, calibration, device, hull)
         self._sampler = Sampler(footage, self.box, lenses_of(footage.cameras, self.box, device), self.prior)
-        self.optimiser = torch.optim.Adam(self._groups(), eps=1e-15, fused=True)
+        self.optimiser = torch.optim.AdamW(self._groups(), eps=1e-15, weight_decay=0.0, fused=True)
 
     def _groups(self) -> list[dict[str, Any]]:
         field, rates = self.field, self.preset.schedule
         codes = [field.ensemble.codes] + ([field.deformation.codes] if field.deformation else [])
         motion = [p for n, p in field.named_parameters() if n.startswith("deformation.") and not n.endswith("codes")]
         motion += [] if field.grades is None else [field.grades]
-        taken = {id(p) for p in codes + motion}
+        behind = [] if field.behind is None else list(field.behind.parameters())
+        taken = {id(p) for p in codes + motion + behind}
         rest = [p for p in field.parameters() if id(p) not in taken]
+        shrink = rates.shrink_behind
         groups: list[dict[str, Any]] = [
             {"params": rest, "base": rates.rate_fields, "factor": rates.decay_fields},
             {"params": codes, "base": rates.rate_codes, "factor": rates.decay_fields},
             {"params": motion, "base": rates.rate_deform, "factor": rates.decay_deform, "warms": rates.deform_warms},
+            {"params": behind, "base": rates.rate_behind, "factor": rates.decay_fields, "weight_decay": shrink},
         ]
         return [group for group in groups if group["params"]]
 

@@ -58,6 +58,11 @@ class Schedule:
     deform_warms: float = 0.1
     """Until this part of the fit the deformation learns slower, from `SLOW` of its rate on: else it bends what is
     still a fog, which then never clears (published: at once)."""
+    rate_behind: float = 5e-3
+    """Learning rate of what lies behind the box."""
+    shrink_behind: float = 0.3
+    """Its weights shrink by this times the rate at each step (decoupled weight decay, Loshchilov and Hutter, ICLR
+    2019): what lies between cameras stays smooth however long the fit."""
     rate_codes: float = 5e-3
     """Learning rate of the codes per time step."""
     decay_fields: float = 0.8

@@ -127,7 +127,7 @@ def test_the_deformation_begins_slowly_and_in_published_fits_at_once() -> None:
         for step in (0, 5, 10):
             fit.step = step
             fit.advance()
-            fields, _, motion = (group["lr"] / group["base"] for group in fit.optimiser.param_groups)
+            fields, _, motion, _ = (group["lr"] / group["base"] for group in fit.optimiser.param_groups)
             found.append(motion / fields)
         assert found == pytest.approx(parts)
 
