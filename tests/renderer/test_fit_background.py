@@ -44,4 +44,5 @@ def test_a_sweep_that_each_camera_sees_otherwise_is_known_between_them() -> None
     with torch.no_grad():
         origins, directions, colour = draw(lenses, held, 4000)
         error = float(((field.background(origins - 0.5, directions) - colour) ** 2).mean())
-    assert error < 1e-4, f"{error}; 1.4e-5 was measured, 9.8e-4 with directions of the world in place of the ray's way"
+    # measured: 2.8e-6; with kinks and an encoding 1.4e-5; so with directions of the world, not the ray's way, 9.8e-4
+    assert error < 1e-5
