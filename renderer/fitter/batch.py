@@ -46,6 +46,8 @@ class Batch:
     """(r,) how much of the pixel the person covers, 0..1; -1: unknown."""
     camera: Tensor
     """(r,) int64 index of the camera."""
+    ends: Tensor
+    """(r,) metres along the ray, behind which nothing can be seen; infinite: unknown."""
 
 
 def aim(footage: Footage, box: Box) -> I32:
@@ -107,26 +109,27 @@ class Sampler:
         colour = torch.from_numpy(gather(self._footage, step, camera, x, y)).to(device)
         pixels = torch.from_numpy(np.stack([x, y], 1).astype(np.float32)).to(device)
         origins, directions = rays_of(self._lenses, torch.from_numpy(camera).to(device), pixels)
-        mesh = self._to_mesh(step, camera, x, y)
+        mesh, ends = self._to_mesh(step, camera, x, y)
         distance = self._measured(step, camera, x, y)
         if self._prior is not None and self._prior.parts.depth:
             distance = np.where(distance > 0, distance, mesh)
         covered = distance if self._prior is None or not self._prior.parts.mask else np.maximum(distance, mesh)
         alpha = self._alpha(step, camera, x, y, covered)
-        views = torch.from_numpy(camera).to(device)
-        known = (torch.from_numpy(distance).to(device), torch.from_numpy(alpha).to(device), views)
+        known = (torch.from_numpy(one).to(device) for one in (distance, alpha, camera, ends))
         return Batch(steps.tolist(), counts.tolist(), origins, directions, colour, *known)
 
-    def _to_mesh(self, step: I64, camera: I64, x: I64, y: I64) -> F32:
-        """Distances to the meshes, metres; 0 where there is none."""
-        out = np.zeros(len(step), np.float32)
+    def _to_mesh(self, step: I64, camera: I64, x: I64, y: I64) -> tuple[F32, F32]:
+        """Distances to the meshes, 0 where there is none, and to where rays end behind them, else infinite; metres."""
+        surface, ends = np.zeros(len(step), np.float32), np.full(len(step), np.inf, np.float32)
         if self._prior is not None:
-            for index, depth in enumerate(self._prior.distance):
+            for index, (depth, end) in enumerate(zip(self._prior.distance, self._prior.ends, strict=True)):
                 mine = np.flatnonzero(camera == index)
                 width, height = self._sizes[index]
-                column, row = x[mine] * depth.shape[2] // width, y[mine] * depth.shape[1] // height
-                out[mine] = depth[step[mine], row, column] / np.float32(DEPTH_UNITS)
-        return out
+                place = step[mine], y[mine] * depth.shape[1] // height, x[mine] * depth.shape[2] // width
+                surface[mine] = depth[place] / np.float32(DEPTH_UNITS)
+                if self._prior.parts.depth:
+                    ends[mine] = np.where(end[place], end[place] / np.float32(DEPTH_UNITS), np.inf)
+        return surface, ends
 
     def _measured(self, step: I64, camera: I64, x: I64, y: I64) -> F32:
         """Distances of the take's own depth maps, which stand before the meshes'; 0 where there is none."""

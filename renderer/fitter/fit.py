@@ -159,8 +159,10 @@ class Fit:
     def _samples(self, batch: Batch) -> Samples:
         """March, and learn how many rays the next step can have; growth is gradual, so that no step is huge."""
         jitter = torch.from_numpy(self.rng.random(len(batch.origins), np.float32)).to(self.device)
-        box_m, step_m = self.box.size, self.step_m()
-        samples = march(batch.origins, batch.directions, self.occupancy.occupied, step_m, box_m, jitter)
+        box_m, step_m, occupied = self.box.size, self.step_m(), self.occupancy.occupied
+        solid = self.step >= self.preset.schedule.rays_end * self.preset.steps and not self.preset.published
+        ends = batch.ends if solid else None
+        samples = march(batch.origins, batch.directions, occupied, step_m, box_m, jitter, ends)
         wanted = round(len(batch.origins) * self.preset.samples / max(len(samples.ray), 1))
         self.rays = min(max(wanted, FIRST_RAYS), 2 * self.rays, self.preset.rays)
         return samples

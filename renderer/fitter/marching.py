@@ -41,7 +41,13 @@ def enter_and_leave(origins: Tensor, directions: Tensor) -> tuple[Tensor, Tensor
 
 
 def march(
-    origins: Tensor, directions: Tensor, occupied: Tensor, step_m: float, box_m: float, jitter: Tensor
+    origins: Tensor,
+    directions: Tensor,
+    occupied: Tensor,
+    step_m: float,
+    box_m: float,
+    jitter: Tensor,
+    ends: Tensor | None = None,
 ) -> Samples:
     """Sample rays where the box is occupied.
 
@@ -52,11 +58,14 @@ def march(
         step_m: distance of samples, metres.
         box_m: edge of the box, metres.
         jitter: (r,) in 0..1, where in its first step a ray begins.
+        ends: (r,) metres along the rays, behind which nothing is sampled; None: rays end where they leave the box.
 
     Returns:
         The samples; their middles are multiples of the step, shifted by the jitter, from where the ray enters.
     """
     near, far = enter_and_leave(origins, directions / box_m)
+    if ends is not None:
+        far = torch.minimum(far, ends)
     most = int(torch.ceil((far - near).clamp_min(0).max() / step_m)) if len(near) else 0
     rays_at_once = max(1, CHUNK // max(most, 1))
     cells = occupied.shape[0]

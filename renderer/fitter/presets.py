@@ -72,6 +72,9 @@ class Schedule:
     strides: tuple[float, float] = (4.0, 0.2)
     """At the start samples are this many times as far apart, shrinking to once at this part of the fit: a coarse field
     needs no fine steps, and a full box makes them dear (published: 1)."""
+    rays_end: float = 0.3
+    """From this part of the fit on rays end behind the meshes' skin, so that a step has more of them; before, a head is
+    still a fog that shows what lies behind it."""
     depth_closes: float = 1 / 30
     """When the tolerance of the depth losses has closed."""
 
@@ -109,7 +112,7 @@ class PriorParts:
     mask: bool = True
     """Pixels on the head are not empty."""
     depth: bool = True
-    """Distances along rays: the depth losses."""
+    """Distances along rays: the depth losses, and that rays end behind the skin."""
 
 
 @dataclass(frozen=True)

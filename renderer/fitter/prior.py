@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.ndimage import maximum_filter, minimum_filter  # type: ignore[import-untyped]
 from scipy.spatial import cKDTree  # type: ignore[import-untyped]
 
 from renderer.fitter.box import Box, lattice
@@ -32,6 +33,8 @@ SOLID_M = 0.015
 """The head is known to be solid to this depth below the skin."""
 CLEAR_M = 0.03
 """The air is known to be clear to this distance above the skin."""
+OPAQUE_M = 0.03
+"""This far behind the skin nothing is seen."""
 SOLID_LOG, CLEAR_LOG = 3.5, -3.0
 """Added to the logarithm of the density there: a 5 mm step goes from nearly clear to nearly opaque."""
 DEPTH_WIDTH = 256
@@ -50,6 +53,8 @@ class Prior:
     distance: tuple[NDArray[np.uint16], ...]
     """For each training camera (T, h, w): tenths of a millimetre along the ray to the mesh, 0 where it is not seen;
     pictures are at most `DEPTH_WIDTH` wide."""
+    ends: tuple[NDArray[np.uint16], ...]
+    """As `distance`, to where a pixel's ray may end: behind the skin, well inside the mesh's outline; 0 elsewhere."""
     canonical_step: int
     """The time step whose head is the canonical one."""
     parts: PriorParts
@@ -92,7 +97,7 @@ def build_prior(
     log = _log_density(nodes, target, footage.topology).transpose(2, 1, 0) * np.float32(parts.density)
     volumes = FieldPrior(torch.from_numpy(log.copy())[None, None].to(device), torch.from_numpy(motion).to(device))
     distances = tuple(_distances(footage, i, report) for i in range(len(footage.cameras)))
-    return Prior(volumes, distances, canonical, parts)
+    return Prior(volumes, distances, tuple(map(ends_of, distances)), canonical, parts)
 
 
 def _motion(nodes: F64, mesh: MeshFrame, target: MeshFrame, *, skin: bool = True) -> F64:
@@ -124,6 +129,21 @@ def _log_density(nodes: F64, mesh: MeshFrame, topology: Topology) -> F32:
     out = np.zeros(len(distance), np.float32)
     out[near] = value
     return out.reshape(nodes.shape[:3])
+
+
+def ends_of(distance: NDArray[np.uint16]) -> NDArray[np.uint16]:
+    """Return where rays may end, behind the deepest skin of a pixel and its eight neighbours.
+
+    Args:
+        distance: (T, h, w) to the mesh, tenths of a millimetre, 0 where it is not seen.
+
+    Returns:
+        The same of the ends; 0 where a neighbour does not see the mesh: its outline is not exact.
+    """
+    around = (1, 3, 3)
+    deepest = maximum_filter(distance, around).astype(np.int64) + round(OPAQUE_M * DEPTH_UNITS)
+    known = (minimum_filter(distance, around) > 0) & (deepest <= np.iinfo(np.uint16).max)
+    return np.where(known, deepest, 0).astype(np.uint16)
 
 
 def _distances(footage: Footage, index: int, report: Report) -> NDArray[np.uint16]:
