@@ -13,6 +13,7 @@ from renderer.fitter import checkpoint
 from renderer.fitter.evaluate import evaluate
 from renderer.fitter.fit import DivergedError, Fit
 from renderer.fitter.presets import PRESETS, preset_for_memory, preset_of
+from renderer.fitter.prior import ends_of
 from renderer.fitter.render import render_view
 from streamer.errors import CalibrationError, ConfigError, FitError, TakeError
 from tests.renderer.fit_makers import footage
@@ -181,6 +182,30 @@ def test_distances_that_cannot_be_kept_are_not_known() -> None:
         fit = Fit(pictures, preset_of("ci", QUICK), CPU)
         assert fit.prior is not None
         assert any(one.any() for one in fit.prior.distance) == kept
+
+
+def test_rays_end_behind_the_skin_once_the_head_is_solid() -> None:
+    for values, ending in (({}, True), ({"prior_parts.depth": False}, False), ({"published": True}, False)):
+        fit = fit_of(steps=100, **values)
+        batch = fit._sampler.draw(400, 2, np.random.default_rng(0))
+        assert bool(torch.isfinite(batch.ends).any()) == (values != {"prior_parts.depth": False})
+        behind = []
+        for fit.step in (29, 30):
+            samples = fit._samples(batch)
+            behind.append(int((samples.depth > batch.ends[samples.ray]).sum()))
+        if torch.isfinite(batch.ends).any():
+            assert behind[0] > 100 and (behind[1] == 0) == ending, values
+
+
+def test_where_the_outline_of_a_mesh_is_near_rays_do_not_end() -> None:
+    """Behind the deepest of nine pixels, where all nine see the mesh; a wall at 6.5 m leaves no room for more."""
+    distance = np.zeros((1, 6, 6), np.uint16)
+    distance[0, :, 1:] = 10_000
+    distance[0, 2, 3] = 10_400
+    ends = ends_of(distance)
+    assert not ends[0, :, :2].any(), "beside the outline"
+    assert (ends[0, 1:4, 2:5] == 10_700).all() and ends[0, 5, 5] == 10_300
+    assert not ends_of(np.full((1, 3, 3), 65_400, np.uint16)).any()
 
 
 def test_what_cannot_be_fitted_is_told() -> None:
