@@ -182,9 +182,9 @@ class RadianceField(nn.Module):
         It depends smoothly on where the camera stands (seen from the box) and on how far the ray passes beside and
         above the middle of the box, and not on time: enough for a studio's sweep, its light and the fall of light
         towards the corners of pictures, too little to paint a head. Directions of the world would not do: pictures of
-        neighbours share none, and what lies between cameras stays unknown (tests/renderer/test_fit_background.py).
-        For its sake there are no kinks (SiLU) and no encoding: with both, the walls of cameras that were held out came
-        out 2 dB worse.
+        neighbours share none, and what lies between cameras stays unknown. For the same sake there are no kinks (SiLU)
+        and no encoding: with both, held-out cameras' walls erred five times as much
+        (tests/renderer/test_fit_background.py).
 
         Args:
             origins: (r, 3) box units, from the centre of the box.

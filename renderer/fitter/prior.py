@@ -140,10 +140,12 @@ def ends_of(distance: NDArray[np.uint16]) -> NDArray[np.uint16]:
     Returns:
         The same of the ends; 0 where a neighbour does not see the mesh: its outline is not exact.
     """
-    around = (1, 3, 3)
-    deepest = maximum_filter(distance, around).astype(np.int64) + round(OPAQUE_M * DEPTH_UNITS)
-    known = (minimum_filter(distance, around) > 0) & (deepest <= np.iinfo(np.uint16).max)
-    return np.where(known, deepest, 0).astype(np.uint16)
+    out = np.zeros_like(distance)
+    for one, end in zip(distance, out, strict=True):
+        deepest = maximum_filter(one, 3).astype(np.int32) + round(OPAQUE_M * DEPTH_UNITS)
+        known = (minimum_filter(one, 3) > 0) & (deepest <= np.iinfo(np.uint16).max)
+        end[known] = deepest[known]
+    return out
 
 
 def _distances(footage: Footage, index: int, report: Report) -> NDArray[np.uint16]:
