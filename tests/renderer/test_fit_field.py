@@ -11,6 +11,7 @@ from renderer.fitter import losses
 from renderer.fitter.box import Box
 from renderer.fitter.compositing import before, per_ray, weights_of
 from renderer.fitter.deformation import Deformation
+from renderer.fitter.encoders import numba_lookup
 from renderer.fitter.encoders.base import Lookup
 from renderer.fitter.encoders.numba_lookup import NumbaLookup
 from renderer.fitter.encoders.torch_lookup import TorchLookup
@@ -67,6 +68,13 @@ def test_a_dense_level_is_trilinear_interpolation() -> None:
 def test_lookups_agree_in_values_and_gradients(channels: int) -> None:
     for ours, reference in zip(graph(NumbaLookup(), channels), graph(TorchLookup(), channels), strict=True):
         assert torch.allclose(ours, reference, rtol=1e-5, atol=1e-5 * float(reference.abs().max()))
+
+
+def test_rows_of_two_are_read_as_all_others_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their loops are the general ones, bit for bit."""
+    pair = graph(NumbaLookup(), 2)
+    monkeypatch.setattr(numba_lookup, "_for", lambda loop, table: loop)
+    assert all(map(torch.equal, pair, graph(NumbaLookup(), 2)))
 
 
 @pytest.mark.parametrize("threads", [1, 2])
