@@ -134,7 +134,7 @@ def test_a_full_disk_ends_the_take_with_an_alarm_and_live_goes_on(
         assert "No space left on device" in take.info.stopped
         named = sum(loss.number for loss in take.ledger.losses())
         counted = sum(sum(reasons.values()) for reasons in take.info.drops.values())
-        assert named == counted  # none, where the disk was full between two frames
+        assert named == counted > 0 or not take.info.ledger
         for camera in take.cameras:  # whole up to the end: no hole in what each camera gave
             sequences = [frame.sequence for frame in take.frames(camera)]
             assert sequences == list(range(sequences[0], sequences[0] + len(sequences)))
