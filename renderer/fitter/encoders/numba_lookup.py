@@ -4,8 +4,8 @@ Results do not depend on the number of threads, which is what lets a fit resume 
 own without numba's threads: starting those sets the number of torch's threads to that of all cores (both ask OpenMP),
 and two threads that wait for each other on a busy machine by spinning cost ten times the work.
 
-Rows of two features, which blended tables have, are summed in two registers, bit for bit as a loop over any number of
-features sums them, which goes through memory.
+Rows of two features, which blended tables have, have loops of their own as well, bit for bit like the general ones: two
+sums in registers, where a loop over any number of features goes through memory, a third to a half of the time.
 """
 
 from typing import Any
@@ -46,27 +46,19 @@ def _forward(
     table: F32, points: F32, resolutions: I32, offsets: I32, dense: Any, mask: int, out: F32
 ) -> None:  # pragma: no cover - compiled
     channels = table.shape[1]
-    pair = channels == 2
     for level in numba.prange(len(resolutions)):
-        resolution, offset, near = np.int64(resolutions[level]), np.int64(offsets[level]), dense[level]
+        resolution, offset = np.int64(resolutions[level]), np.int64(offsets[level])
         for n in range(points.shape[0]):
             x, y, z, fx, fy, fz = _cell(points[n, 0], points[n, 1], points[n, 2], resolution)
-            first, second = np.float32(0), np.float32(0)
-            for c in range(0 if pair else channels):
+            for c in range(channels):
                 out[n, level, c] = np.float32(0)
             for corner in range(8):
                 i, j, k = corner & 1, (corner >> 1) & 1, corner >> 2
                 weight = (fx if i else np.float32(1) - fx) * (fy if j else np.float32(1) - fy)
                 weight *= fz if k else np.float32(1) - fz
-                row = offset + _row(x + i, y + j, z + k, resolution, near, mask)
-                if pair:
-                    first += weight * table[row, 0]
-                    second += weight * table[row, 1]
-                    continue
+                row = offset + _row(x + i, y + j, z + k, resolution, dense[level], mask)
                 for c in range(channels):
                     out[n, level, c] += weight * table[row, c]
-            if pair:
-                out[n, level, 0], out[n, level, 1] = first, second
 
 
 def _backward(
@@ -81,30 +73,23 @@ def _backward(
     to_points: F32,
 ) -> None:  # pragma: no cover - compiled
     channels = table.shape[1]
-    pair = channels == 2
     for level in numba.prange(len(resolutions)):
-        resolution, offset, near = np.int64(resolutions[level]), np.int64(offsets[level]), dense[level]
+        resolution, offset = np.int64(resolutions[level]), np.int64(offsets[level])
         scale = np.float32(resolution)
         for n in range(points.shape[0]):
             x, y, z, fx, fy, fz = _cell(points[n, 0], points[n, 1], points[n, 2], resolution)
             gx, gy, gz = np.float32(0), np.float32(0), np.float32(0)
-            first, second = grad[n, level, 0], grad[n, level, channels - 1]
             for corner in range(8):
                 i, j, k = corner & 1, (corner >> 1) & 1, corner >> 2
                 wx = fx if i else np.float32(1) - fx
                 wy = fy if j else np.float32(1) - fy
                 wz = fz if k else np.float32(1) - fz
-                row = offset + _row(x + i, y + j, z + k, resolution, near, mask)
+                row = offset + _row(x + i, y + j, z + k, resolution, dense[level], mask)
                 weight, value = wx * wy * wz, np.float32(0)
-                if pair:
-                    to_table[row, 0] += weight * first
-                    to_table[row, 1] += weight * second
-                    value = first * table[row, 0] + second * table[row, 1]
-                else:
-                    for c in range(channels):
-                        slope = grad[n, level, c]
-                        to_table[row, c] += weight * slope
-                        value += slope * table[row, c]
+                for c in range(channels):
+                    slope = grad[n, level, c]
+                    to_table[row, c] += weight * slope
+                    value += slope * table[row, c]
                 gx += value * wy * wz if i else -value * wy * wz
                 gy += value * wx * wz if j else -value * wx * wz
                 gz += value * wx * wy if k else -value * wx * wy
@@ -113,8 +98,69 @@ def _backward(
             to_points[level, n, 2] = gz * scale
 
 
-_ONE: dict[str, Any] = {loop.__name__: numba.njit(**_JIT)(loop) for loop in (_forward, _backward)}
-_MANY: dict[str, Any] = {loop.__name__: numba.njit(parallel=True, **_JIT)(loop) for loop in (_forward, _backward)}
+def _forward_pair(
+    table: F32, points: F32, resolutions: I32, offsets: I32, dense: Any, mask: int, out: F32
+) -> None:  # pragma: no cover - compiled
+    for level in numba.prange(len(resolutions)):
+        resolution, offset, near = np.int64(resolutions[level]), np.int64(offsets[level]), dense[level]
+        for n in range(points.shape[0]):
+            x, y, z, fx, fy, fz = _cell(points[n, 0], points[n, 1], points[n, 2], resolution)
+            first, second = np.float32(0), np.float32(0)
+            for corner in range(8):
+                i, j, k = corner & 1, (corner >> 1) & 1, corner >> 2
+                weight = (fx if i else np.float32(1) - fx) * (fy if j else np.float32(1) - fy)
+                weight *= fz if k else np.float32(1) - fz
+                row = offset + _row(x + i, y + j, z + k, resolution, near, mask)
+                first += weight * table[row, 0]
+                second += weight * table[row, 1]
+            out[n, level, 0] = first
+            out[n, level, 1] = second
+
+
+def _backward_pair(
+    table: F32,
+    points: F32,
+    resolutions: I32,
+    offsets: I32,
+    dense: Any,
+    mask: int,
+    grad: F32,
+    to_table: F32,
+    to_points: F32,
+) -> None:  # pragma: no cover - compiled
+    for level in numba.prange(len(resolutions)):
+        resolution, offset, near = np.int64(resolutions[level]), np.int64(offsets[level]), dense[level]
+        scale = np.float32(resolution)
+        for n in range(points.shape[0]):
+            x, y, z, fx, fy, fz = _cell(points[n, 0], points[n, 1], points[n, 2], resolution)
+            gx, gy, gz = np.float32(0), np.float32(0), np.float32(0)
+            first, second = grad[n, level, 0], grad[n, level, 1]
+            for corner in range(8):
+                i, j, k = corner & 1, (corner >> 1) & 1, corner >> 2
+                wx = fx if i else np.float32(1) - fx
+                wy = fy if j else np.float32(1) - fy
+                wz = fz if k else np.float32(1) - fz
+                row = offset + _row(x + i, y + j, z + k, resolution, near, mask)
+                weight = wx * wy * wz
+                to_table[row, 0] += weight * first
+                to_table[row, 1] += weight * second
+                value = first * table[row, 0] + second * table[row, 1]
+                gx += value * wy * wz if i else -value * wy * wz
+                gy += value * wx * wz if j else -value * wx * wz
+                gz += value * wx * wy if k else -value * wx * wy
+            to_points[level, n, 0] = gx * scale
+            to_points[level, n, 1] = gy * scale
+            to_points[level, n, 2] = gz * scale
+
+
+_LOOPS = (_forward, _backward, _forward_pair, _backward_pair)
+_ONE: dict[str, Any] = {loop.__name__: numba.njit(**_JIT)(loop) for loop in _LOOPS}
+_MANY: dict[str, Any] = {loop.__name__: numba.njit(parallel=True, **_JIT)(loop) for loop in _LOOPS}
+
+
+def _for(loop: str, table: Tensor) -> str:
+    """Name the loop for rows of so many features."""
+    return f"{loop}_pair" if table.shape[1] == 2 else loop
 
 
 def _run(loop: str, *arguments: Any) -> None:
@@ -139,7 +185,7 @@ class _Read(torch.autograd.Function):
         ctx.shape = shape  # type: ignore[attr-defined]
         out = torch.empty(len(points), shape.levels, table.shape[1])
         where = (shape.resolutions, shape.offsets, shape.dense, (1 << shape.log2_rows) - 1)
-        _run("_forward", table.detach().numpy(), points.detach().numpy(), *where, out.numpy())
+        _run(_for("_forward", table), table.detach().numpy(), points.detach().numpy(), *where, out.numpy())
         return out
 
     @staticmethod
@@ -151,7 +197,7 @@ class _Read(torch.autograd.Function):
         to_points = torch.empty(shape.levels, len(points), 3)
         where = (shape.resolutions, shape.offsets, shape.dense, (1 << shape.log2_rows) - 1)
         arrays = (grads[0].contiguous().numpy(), to_table.numpy(), to_points.numpy())
-        _run("_backward", table.detach().numpy(), points.detach().numpy(), *where, *arrays)
+        _run(_for("_backward", table), table.detach().numpy(), points.detach().numpy(), *where, *arrays)
         if not ctx.needs_input_grad[1]:
             return to_table, None, None
         held = (points >= 0) & (points <= 1)
